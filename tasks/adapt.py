@@ -84,8 +84,8 @@ def run(
         domains = {name: project.adapt_to(name, adapt, seed=seed) for name in sides.targets}
     elif sides:
         look(sides.sources)  # so that the store has the vectors that all domains need
-        each = on_each(sides.targets, adapt_apart, scale=scale, **places, adapt=adapt, modality=modality, seed=seed)
-        domains = dict(zip(sides.targets, each, strict=True))
+        adapted = on_each(sides.targets, adapt_apart, scale=scale, **places, adapt=adapt, modality=modality, seed=seed)
+        domains = dict(zip(sides.targets, adapted, strict=True))
     write_facts(facts, domains)
     unlike = None if adapt.unlike is None else fit_unlike(project.rows, look, level=adapt.unlike, seed=seed)
     if unlike or any(domain.layers for domain in domains.values()):
@@ -163,7 +163,7 @@ def sides_of(rows: "pd.DataFrame", model: "Classifier", adapt: AdaptOptions) -> 
     from tasks.training.alignment.selection import domains_to_adapt_to
     from tasks.training.alignment.sides import Sides, has_any
 
-    labels = {name: own.encode(rows[name]) for name, own in model.targets.items() if isinstance(own, Classes)}
+    labels = {name: target.encode(rows[name]) for name, target in model.targets.items() if isinstance(target, Classes)}
     if not labels:
         raise ValueError(
             f"adapt.targets is {adapt.targets!r}, and the model has no target of the kind classes, which alone can be "
@@ -214,9 +214,9 @@ def normalised(model: "Classifier", vectors: "TrunkVectors", sides: "Sides", nam
     statistics = statistics_of_domain(
         trunks, sources=vectors.samples(sides.sources[sides.is_train]), target=vectors.samples(sides.targets[name])
     )
-    first, *others = (with_statistics(trunk, own) for trunk, own in zip(trunks, statistics, strict=True))
-    own = Classifier(first, model.targets, trunks=others, trunk_of=model.trunk_of)
-    return statistics, spaces_of(model, replace(vectors, answerer=Answerer(own)))
+    first, *others = (with_statistics(trunk, of_trunk) for trunk, of_trunk in zip(trunks, statistics, strict=True))
+    normalising = Classifier(first, model.targets, trunks=others, trunk_of=model.trunk_of)
+    return statistics, spaces_of(model, replace(vectors, answerer=Answerer(normalising)))
 
 
 def fit_unlike(
@@ -279,11 +279,11 @@ def save_adapted(
     if layers:
         assert sides
         of_domains = {name: look(sides.part_of(name, most=TELLER_SAMPLES)) for name in layers}
-        statistics = {name: own for name in layers if (own := domains[name].statistics) is not None}
+        statistics = {name: of_domain for name in layers if (of_domain := domains[name].statistics) is not None}
         model.domains = AdaptedHeads.of(layers, fit_teller(look(sides.sources), of_domains), statistics)
         methods = {
-            name: {target: domains[name].facts["targets"][target]["method"] for target in own}
-            for name, own in layers.items()
+            name: {target: domains[name].facts["targets"][target]["method"] for target in layers_of}
+            for name, layers_of in layers.items()
         }
     with whole_folder(out) as folder:
         save_bundle(folder, model, lineage=lineage | {"adapt": {"domains": methods, "params": params}})

@@ -73,8 +73,8 @@ def run(
         out: the ONNX file, best in the folder of weights
     """
     model, _ = load_bundle(backbone)
-    own = model.backbone
-    if not isinstance(own, Backbone):
+    network = model.backbone
+    if not isinstance(network, Backbone):
         raise ValueError("the backbone reads texts, and int8 is for images: leave embed.precision at auto")
     require("export")
     kept = {name: target for name, target in targets_of(read_json(classes)).items() if isinstance(target, Classes)}
@@ -83,14 +83,16 @@ def run(
     decode, copy_hash = room(modality, "decode"), room(modality, "copy_hash")
     samples = Samples[Any](rows, raw=raw, decode=decode.decode_sample, read=decode.read)
     options = replace(embed, device="cpu", precision="auto", execution="auto", quantised=None)
-    usual = make_ready(own, options, store=store)
+    usual = make_ready(network, options, store=store)
     with whole_file(out) as path:
-        write_quantised(path, own, samples, size=part_of(usual.plan.minibatch_size))
-        quantised = fastest(own, replace(options, precision="int8", quantised=f"{path}{PIN}{sha256(path)}"), samples)
+        write_quantised(path, network, samples, size=part_of(usual.plan.minibatch_size))
+        quantised = fastest(
+            network, replace(options, precision="int8", quantised=f"{path}{PIN}{sha256(path)}"), samples
+        )
         vectors = []
         for embedder in (usual, quantised):
             opened = open_store(
-                store, embedder, backbone=own.fingerprint(), decode=decode.decode_sample,
+                store, embedder, backbone=network.fingerprint(), decode=decode.decode_sample,
                 hash_of=copy_hash.copy_hashes, hashes_shape=copy_hash.HASHES_SHAPE,
             )  # fmt: skip
             view = StoredView(embedder=embedder, store=opened, keys=samples.ids)
@@ -211,7 +213,9 @@ def compare(
         if name not in rows:
             continue
         truths = target.encode(rows[name])
-        usual, int8 = (accuracy(target, own, truths, rows["split"].to_numpy(), options) for own in vectors)
+        usual, int8 = (
+            accuracy(target, vectors_of, truths, rows["split"].to_numpy(), options) for vectors_of in vectors
+        )
         line = f"target {name}: accuracy on val {int8:.4f} with int8, {usual:.4f} without"
         if usual - int8 > MOST_LOSS:
             raise ValueError(f"int8 is refused: {line}, expected to lose at most {MOST_LOSS}: keep embed.precision")

@@ -16,8 +16,8 @@ from flows.in_use.verdict import read_object
 from flows.workspace import paths
 from tasks.machine.files import write_whole
 
-TOLD = Path(".dvc/tmp/graftline-drift.json")  # keys of the windows that were reported, and of the judged files
-MOST_TOLD, MOST_FILES = 10_000, 100_000  # keys that are kept; a window that is older is no news
+REPORTED = Path(".dvc/tmp/graftline-drift.json")  # keys of the windows that were reported, and of the judged files
+MOST_REPORTED, MOST_FILES = 10_000, 100_000  # keys that are kept; a window that is older is no news
 ADVICE = "remove it, and watch again"
 Found = dict[str, Any]
 
@@ -61,7 +61,7 @@ def news() -> tuple[Found, list[Found]]:
     beginning, is another one or missing.
     """
     found = read_object(paths.watched() / "watch.json", advice=ADVICE)
-    reported = _told()
+    reported = _reported()
     known, judged = set(reported["windows"]), set(reported["files"])
     drifted = [window for window in found["windows"] if window["is_drifted"] and not window["is_open"]]
     return found, [one for one in drifted if one["key"] not in known and not judged.issuperset(one["files"])]
@@ -69,15 +69,15 @@ def news() -> tuple[Found, list[Found]]:
 
 def mark_as_told(found: Found, drifted: Sequence[Found]) -> None:
     """Remember drifted windows, and the files of which every answer was judged: no later watch reports them again."""
-    reported = _told()
+    reported = _reported()
     windows = [*reported["windows"], *(window["key"] for window in drifted)]
     of_open, of_closed = (
         {key for window in found["windows"] if window["is_open"] is is_open for key in window["files"]}
         for is_open in (True, False)
     )
     files = [*reported["files"], *sorted(of_closed - of_open - set(reported["files"]))]
-    TOLD.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(TOLD, json.dumps({"windows": windows[-MOST_TOLD:], "files": files[-MOST_FILES:]}).encode())
+    REPORTED.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(REPORTED, json.dumps({"windows": windows[-MOST_REPORTED:], "files": files[-MOST_FILES:]}).encode())
 
 
 def event_id(windows: Sequence[Found]) -> uuid.UUID:
@@ -85,5 +85,5 @@ def event_id(windows: Sequence[Found]) -> uuid.UUID:
     return uuid.uuid5(uuid.NAMESPACE_OID, " ".join(window["key"] for window in windows))
 
 
-def _told() -> dict[str, list[str]]:
-    return {"windows": [], "files": []} | (read_object(TOLD, advice=ADVICE) if TOLD.is_file() else {})
+def _reported() -> dict[str, list[str]]:
+    return {"windows": [], "files": []} | (read_object(REPORTED, advice=ADVICE) if REPORTED.is_file() else {})

@@ -57,5 +57,5 @@ def least_hits(level: float, num: int, share: float) -> int:
 
 def heads(num: int) -> NDArray[np.float64]:
     """Return the probability of each number of heads, 0..num, when so many coins are tossed: (num + 1,)."""
-    own = np.arange(num + 1)
-    return np.asarray(np.exp(gammaln(num + 1) - gammaln(own + 1) - gammaln(num - own + 1) - num * np.log(2)))
+    counts = np.arange(num + 1)
+    return np.asarray(np.exp(gammaln(num + 1) - gammaln(counts + 1) - gammaln(num - counts + 1) - num * np.log(2)))

@@ -145,8 +145,8 @@ class Paired:
             low, high = -1 + 1e-9, 1 - 1e-6  # never exactly 0 between: without flips it has no score
             for _ in range(40):
                 middle = (low + high) / 2
-                own = self.score(middle) if middle > 0 else -swapped.score(-middle)
-                low, high = (middle, high) if own < score else (low, middle)
+                reached = self.score(middle) if middle > 0 else -swapped.score(-middle)
+                low, high = (middle, high) if reached < score else (low, middle)
             return high
 
         return loss_at(-z), loss_at(z)

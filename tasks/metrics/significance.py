@@ -171,9 +171,9 @@ def sign_flips_of_counts(sums: NDArray[np.float64]) -> float:
         return mcnemar(int((sums > 0).sum()), int((sums < 0).sum()))
     shares = np.ones(1)  # of choices, by the sum of the numbers whose sign is positive
     for size, count in zip(sizes, counts, strict=True):
-        own = np.zeros(size * count + 1)
-        own[::size] = heads(int(count))
-        shares = np.convolve(shares, own)
+        of_size = np.zeros(size * count + 1)
+        of_size[::size] = heads(int(count))
+        shares = np.convolve(shares, of_size)
     return float(min(shares[int(sums[sums > 0].sum()) :].sum(), 1.0))
 
 

@@ -101,8 +101,8 @@ def logme(vectors: Floats, outputs: Floats) -> float:
     parts = (left.T @ outputs) ** 2  # (k, num_outputs)
     squares = (outputs**2).sum(axis=0)
     rests = np.maximum(squares - parts.sum(axis=0), NOISE * squares)
-    found = [most_evidence(sizes**2, part, rest, n=len(vectors)) for part, rest in zip(parts.T, rests, strict=True)]
-    return float(np.mean(found)) / len(vectors)
+    evidences = [most_evidence(sizes**2, part, rest, n=len(vectors)) for part, rest in zip(parts.T, rests, strict=True)]
+    return float(np.mean(evidences)) / len(vectors)
 
 
 def most_evidence(eigenvalues: Floats, parts: Floats, rest: float, *, n: int) -> float:

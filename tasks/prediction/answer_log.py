@@ -209,15 +209,15 @@ def answer_files(named: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for path in named:
         if path.is_dir():
-            own = sorted(path.glob(FILES))
-            if not own:
+            inside = sorted(path.glob(FILES))
+            if not inside:
                 raise ValueError(f"{path} has no {FILES}: name the folder of a service's log, or files of predictions")
-            files += own
+            files += inside
         elif holds_predictions(path):
             files.append(path)
         else:
-            found = "holds no predictions" if path.exists() else "is not there"
-            raise ValueError(f"{path} {found}: name files that `graftline predict` or `graftline serve` wrote")
+            problem = "holds no predictions" if path.exists() else "is not there"
+            raise ValueError(f"{path} {problem}: name files that `graftline predict` or `graftline serve` wrote")
     return list(dict.fromkeys(files))
 
 

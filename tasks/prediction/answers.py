@@ -135,8 +135,8 @@ class Answerer:
         """Return the calibrated answers to samples, of their vectors (n, dim) float16, a trunk, and their words (n)."""
         of_trunks = [
             answers({name: head for name, head in self.heads.items() if self.trunk_of[name] == number}, self.targets,
-                    own, words)
-            for number, own in enumerate(vectors)
+                    of_trunk, words)
+            for number, of_trunk in enumerate(vectors)
         ]  # fmt: skip
         return {name: of_trunks[self.trunk_of[name]][name] for name in self.targets}
 
@@ -150,7 +150,7 @@ class Answerer:
         parts = [self.vectors(self.stack(prepared[start : start + size])) for start in starts]
         if self.plan.device == "cuda":
             torch.cuda.synchronize()
-        return self.answers([torch.cat(own).numpy() for own in zip(*parts, strict=True)], words)
+        return self.answers([torch.cat(of_trunk).numpy() for of_trunk in zip(*parts, strict=True)], words)
 
 
 def heads_of(model: Classifier) -> dict[str, Head]:

@@ -54,7 +54,7 @@ class Deployed(nn.Module):
 
     def logits(self, features: Sequence[Tensor]) -> list[Tensor]:
         """(n, dim) of each trunk -> (n, num_outputs) of each target, before the temperature."""
-        rounded = [own.half().float() for own in features]  # like the vectors of the store
+        rounded = [of_trunk.half().float() for of_trunk in features]  # like the vectors of the store
         return [head(rounded[number]) for head, number in zip(self.heads, self.trunk_of, strict=True)]
 
     def answers(self, logits: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -166,7 +166,7 @@ class DeployedTexts(Deployed):
             network(input_ids=input_ids, attention_mask=attention_mask, position_ids=positions)
             for network in (self.network, *self.more)
         ]
-        return [self.pool(own.last_hidden_state.float(), attention_mask[..., None]) for own in hidden]
+        return [self.pool(output.last_hidden_state.float(), attention_mask[..., None]) for output in hidden]
 
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """(n, length, dim) and (n, length, 1) -> (n, dim), as `Encoder.pool` does with each text alone."""

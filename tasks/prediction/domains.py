@@ -60,9 +60,9 @@ def of_told(answerer: Answerer, vectors: NDArray[np.float16]) -> Answerer:
 
 
 def _of_domain(answerer: Answerer, domain: str, *, sure: str) -> Answerer:
-    own = answerer.of_domain(domain)
+    adapted = answerer.of_domain(domain)
     logger.info(
         "the domain is %s%s: its heads answer %s; probabilities are not calibrated on this domain",
-        on_one_line(domain), sure, ", ".join(map(on_one_line, own.adapted)),
+        on_one_line(domain), sure, ", ".join(map(on_one_line, adapted.adapted)),
     )  # fmt: skip
-    return own
+    return adapted

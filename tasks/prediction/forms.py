@@ -84,7 +84,7 @@ def answers_of(
     parts = minibatches(len(samples), size=size)
     outputs = show(spread(parts, lambda rows: run(inputs_of(model, form, samples, rows))), total=len(parts))
     by_target = zip(model.targets, zip(*outputs, strict=True), strict=True)
-    return {name: np.concatenate([part.double().numpy() for part in own]) for name, own in by_target}
+    return {name: np.concatenate([part.double().numpy() for part in answers]) for name, answers in by_target}
 
 
 def calibration(model: Classifier, form: Deployed, of_train: Samples[Any]) -> list[tuple[Any, ...]] | None:

@@ -120,12 +120,12 @@ def ask(
         for domain in answerer.domains.statistics_of if answerer.domains else ():
             places = np.flatnonzero(domains == domain).tolist()
             if places:
-                own = ask(
+                of_domain = ask(
                     {"candidate": answerer.of_domain(domain)}, rows.iloc[places], raw=raw, store=store, parts=parts,
                     alterations=alterations if name == "candidate" else (), show=show,
                 )  # fmt: skip
-                put(models[name], own.models["candidate"], places)
-                for alteration, answers in own.altered.items():
+                put(models[name], of_domain.models["candidate"], places)
+                for alteration, answers in of_domain.altered.items():
                     put(altered[alteration], answers, places)
     return Asked(models=models, general=general, altered=altered, features=features[0])
 
@@ -152,9 +152,9 @@ def by_domain(
             continue
         rows = np.flatnonzero(domains == domain).tolist()
         if rows:
-            own_words = [words[row] for row in rows] if words else []
-            own = answerer.of_domain(domain).answers([of_trunk[rows] for of_trunk in vectors], own_words)
-            put(answers, own, rows)
+            its_words = [words[row] for row in rows] if words else []
+            of_domain = answerer.of_domain(domain).answers([of_trunk[rows] for of_trunk in vectors], its_words)
+            put(answers, of_domain, rows)
     return answers
 
 
@@ -181,14 +181,14 @@ def in_names_of(
     An unknown class has the probability zero. A target of classes that the model does not know has equal probabilities;
     one of another kind, or one that cannot be compared because its unit or its steps are others, is left out.
     """
-    found = {}
+    answered = {}
     for name, target in wanted.items():
         aligned = known[name].aligned(answers[name], target) if name in known else None
         if aligned is not None:
-            found[name] = Answered(*aligned)
+            answered[name] = Answered(*aligned)
         elif isinstance(target, Classes):
-            found[name] = Answered(np.full((num_rows, len(target.names)), 1 / len(target.names)), target)
-    return found
+            answered[name] = Answered(np.full((num_rows, len(target.names)), 1 / len(target.names)), target)
+    return answered
 
 
 def prediction_table(rows: pd.DataFrame, name: str, truths: Truths, by_model: Mapping[str, Answered]) -> pd.DataFrame:

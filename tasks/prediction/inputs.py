@@ -236,8 +236,8 @@ def _in_remote_table(file: RemoteFile, *, texts: TextTables, may_only_label: boo
             if not names:
                 raise UnreadableTableError("a table of paths is read from this machine alone: copy it")
         except BROKEN as error:
-            said = one_line(error).replace("scan.encoding", "--encoding").replace(str(table), file.address)
-            yield _defect(file.address, "unreadable_table", said)
+            problem = one_line(error).replace("scan.encoding", "--encoding").replace(str(table), file.address)
+            yield _defect(file.address, "unreadable_table", problem)
             return
         for item in _in_text_table(table, root=None, texts=texts):
             path, detail = (text.replace(str(table), readable(file.address), 1) for text in (item.path, item.detail))

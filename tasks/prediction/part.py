@@ -19,7 +19,7 @@ from tasks.models.domains import AUTO, NONE
 from tasks.prediction.answers import Answerer
 from tasks.prediction.inputs import Input, RemoteRow
 from tasks.prediction.reading import Limits, Reading
-from tasks.prediction.stream import Answers, answer_minibatch, embedded_stream, told_stream
+from tasks.prediction.stream import Answers, answer_minibatch, embedded_stream, stream_with_heads
 
 MINIBATCHES_AT_ONCE = 8  # of a part: seconds of work, which the death of a process costs
 
@@ -81,7 +81,7 @@ def answers_of_cluster(
 ) -> Iterator[Answers]:  # fmt: skip
     """Yield the answers of `answer_stream`, from the nodes of a Ray cluster; the domain is decided here."""
     if domain == AUTO and answerer.domains is not None:
-        domain, inputs = told_here(inputs, answerer, reading=reading)
+        domain, inputs = domain_here(inputs, answerer, reading=reading)
     part = AnswerPart(
         bundle=bundle.absolute(), choices=tuple(sorted(choices.items())), limits=reading.limits,
         columns=None if reading.columns is None else tuple(reading.columns), encoding=reading.encoding, domain=domain,
@@ -96,7 +96,7 @@ def answers_of_cluster(
         yield answers
 
 
-def told_here(inputs: Iterator[Input], answerer: Answerer, *, reading: Reading) -> tuple[str, Iterator[Input]]:
+def domain_here(inputs: Iterator[Input], answerer: Answerer, *, reading: Reading) -> tuple[str, Iterator[Input]]:
     """Return the domain of the first samples, or NONE, and all the inputs again."""
     taken: list[Input] = []
 
@@ -105,9 +105,9 @@ def told_here(inputs: Iterator[Input], answerer: Answerer, *, reading: Reading) 
             taken.append(item)
             yield item
 
-    told = told_stream(embedded_stream(take(), answerer, reading=reading), answerer)
-    adapted = next((own.adapted for own, (decoded, _) in told if decoded.places), {})
-    told.close()
+    with_heads = stream_with_heads(embedded_stream(take(), answerer, reading=reading), answerer)
+    adapted = next((answering.adapted for answering, (decoded, _) in with_heads if decoded.places), {})
+    with_heads.close()
     return next(iter(adapted.values()), NONE), chain(taken, inputs)
 
 

@@ -107,7 +107,8 @@ def rows(
     embeddings = np.hstack(answers.vectors) if has_embeddings and answers.places else None  # (m, dim of all trunks)
     numbers = {place: number for number, place in enumerate(answers.places)}
     cells = {
-        name: cells_of(targets[name], own, top_k=top_k, in_words=in_words) for name, own in answers.answers.items()
+        name: cells_of(targets[name], of_target, top_k=top_k, in_words=in_words)
+        for name, of_target in answers.answers.items()
     }
     for place, (item, sample_id) in enumerate(zip(answers.inputs, answers.sample_ids, strict=True)):
         for target in targets:

@@ -137,8 +137,8 @@ def _kind_of(items: list[Any], kinds: dict[type, str], *, expected: str) -> str:
             raise ValueError(f"{type(item).__name__}{place} is neither {expected}")
     counts = {name: sum(isinstance(item, kind) for item in items) for kind, name in kinds.items()}
     if all(counts.values()):
-        said = " and ".join(f"{number} {name}" for name, number in counts.items())
-        raise ValueError(f"{said} are mixed: ask for them apart")
+        counted = " and ".join(f"{number} {name}" for name, number in counts.items())
+        raise ValueError(f"{counted} are mixed: ask for them apart")
     return next((name for name, number in counts.items() if number), "")
 
 

@@ -55,7 +55,9 @@ def reader(names: Sequence[str], calibration: Inputs) -> Any:
 
         def get_next(self) -> dict[str, Any] | None:
             inputs = next(self.left, None)
-            return None if inputs is None else {name: own.numpy() for name, own in zip(names, inputs, strict=True)}
+            return (
+                None if inputs is None else {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+            )
 
     return Reader()
 

@@ -54,10 +54,12 @@ class Reading:
         self.is_text = transform.modality == "text"
         if not self.is_text and (columns or encoding):
             raise ValueError("the model reads images: --text-columns and --encoding are for models of texts")
-        own = lineage.get("text_columns")
-        if own is not None and not (isinstance(own, list) and own and all(isinstance(name, str) for name in own)):
-            raise ValueError(f"the bundle names the text_columns {str(own)[:60]}, expected a list of names")
-        self.tables = TextTables(text_columns=columns or own, encoding=encoding) if self.is_text else None
+        of_model = lineage.get("text_columns")
+        if of_model is not None and not (
+            isinstance(of_model, list) and of_model and all(isinstance(name, str) for name in of_model)
+        ):
+            raise ValueError(f"the bundle names the text_columns {str(of_model)[:60]}, expected a list of names")
+        self.tables = TextTables(text_columns=columns or of_model, encoding=encoding) if self.is_text else None
         room: Any = text if self.is_text else images
         self.decode: Callable[[bytes], Any] = partial(
             room.decode_stranger, limits=self.limits, shorter_side=transform.shorter_side

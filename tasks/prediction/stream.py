@@ -72,9 +72,11 @@ def answer_stream(
     if not is_told:
         answerer = of_named(answerer, domain)
     minibatches = embedded_stream(inputs, answerer, reading=reading)
-    with_heads = told_stream(minibatches, answerer) if is_told else ((answerer, each) for each in minibatches)
-    for own, (decoded, vectors) in with_heads:
-        yield _answers(decoded, vectors, own)
+    with_heads = (
+        stream_with_heads(minibatches, answerer) if is_told else ((answerer, minibatch) for minibatch in minibatches)
+    )
+    for answering, (decoded, vectors) in with_heads:
+        yield _answers(decoded, vectors, answering)
 
 
 def answer_minibatch(inputs: Iterable[Input], answerer: Answerer, *, reading: Reading) -> Answers:
@@ -89,7 +91,7 @@ def answer_minibatch(inputs: Iterable[Input], answerer: Answerer, *, reading: Re
     vectors = answerer.vectors(decoded.stacked) if decoded.stacked is not None else []
     if vectors and answerer.plan.device == "cuda":
         torch.cuda.synchronize()
-    return _answers(decoded, [own.numpy() for own in vectors] or _no_vectors(answerer), answerer)
+    return _answers(decoded, [of_trunk.numpy() for of_trunk in vectors] or _no_vectors(answerer), answerer)
 
 
 def _answers(decoded: Decoded, vectors: list[NDArray[np.float16]], answerer: Answerer) -> Answers:
@@ -97,8 +99,8 @@ def _answers(decoded: Decoded, vectors: list[NDArray[np.float16]], answerer: Ans
     _check_finite(answers, decoded, targets=answerer.targets)
     remarks = decoded.remarks
     if answerer.unlike and decoded.places:
-        found = find_unlike(answerer.unlike, vectors[0]).tolist()
-        remarks = [remark | {UNLIKE: is_unlike} for remark, is_unlike in zip(remarks, found, strict=True)]
+        are_unlike = find_unlike(answerer.unlike, vectors[0]).tolist()
+        remarks = [remark | {UNLIKE: is_unlike} for remark, is_unlike in zip(remarks, are_unlike, strict=True)]
     return Answers(
         inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places, remarks=remarks,
         vectors=vectors, answers=answers, adapted=answerer.adapted,
@@ -109,7 +111,7 @@ def _no_vectors(answerer: Answerer) -> list[NDArray[np.float16]]:
     return [np.empty((0, answerer.dim), np.float16) for _ in answerer.trunks]
 
 
-def told_stream(
+def stream_with_heads(
     minibatches: Iterator[Embedded], answerer: Answerer
 ) -> Generator[tuple[Answerer, Embedded], None, None]:
     """Yield each minibatch with its answerer, which has the heads of the first samples' domain.
@@ -132,12 +134,12 @@ def told_stream(
             break
     if waiting:
         num_told = sum(place - places[0] < NUM_TOLD for place in places)
-        own = of_told(answerer, np.concatenate([vectors[0] for _, vectors in waiting])[:num_told])
+        answering = of_told(answerer, np.concatenate([vectors[0] for _, vectors in waiting])[:num_told])
         for decoded, vectors in chain(waiting, minibatches):
-            if own.trunks is not answerer.trunks and decoded.stacked is not None:
-                vectors = embedded_again(decoded, own)
+            if answering.trunks is not answerer.trunks and decoded.stacked is not None:
+                vectors = embedded_again(decoded, answering)
             decoded.stacked = None
-            yield own, (decoded, vectors)
+            yield answering, (decoded, vectors)
 
 
 def embedded_again(decoded: Decoded, own: Answerer) -> list[NDArray[np.float16]]:
@@ -167,7 +169,7 @@ def embedded_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Rea
     keeps_stacked = answerer.domains is not None and bool(answerer.domains.statistics_of)
     none = _no_vectors(answerer)
     for decoded, computed in in_turn(minibatches, read, compute, device=answerer.plan.device):
-        yield decoded, [own.numpy() for own in computed] or none
+        yield decoded, [of_trunk.numpy() for of_trunk in computed] or none
 
 
 def read_minibatch(inputs: Iterable[Input], answerer: Answerer, *, reading: Reading) -> Decoded:

@@ -95,7 +95,7 @@ def application(review: Review, *, port: int) -> Starlette:
         return JSONResponse(
             {
                 "tiles": [tile.facts() for tile in review.tiles],
-                "decisions": {sample_id: told(rows) for sample_id, rows in held.items() if sample_id in known},
+                "decisions": {sample_id: as_shown(rows) for sample_id, rows in held.items() if sample_id in known},
                 "kinds": KINDS,
                 "targets": {
                     name: {"kind": target.kind, "names": list(target.names)} for name, target in review.targets.items()
@@ -128,7 +128,7 @@ def application(review: Review, *, port: int) -> Starlette:
             held = standing(read_corrections(review.corrections)).get(row.sample_id, [])
         except (ValueError, OSError) as error:
             return PlainTextResponse(on_one_line(str(error)), status_code=400)
-        return JSONResponse({"decisions": told(held), "added": len(added)})
+        return JSONResponse({"decisions": as_shown(held), "added": len(added)})
 
     async def decision(request: Request) -> Response:
         if not is_same(request.headers.get("x-review-token", ""), review.token):
@@ -203,7 +203,7 @@ def is_same(given: str, secret: str) -> bool:
     return secrets.compare_digest(given.encode(), secret.encode())
 
 
-def told(rows: Sequence[Correction]) -> list[dict[str, str]]:
+def as_shown(rows: Sequence[Correction]) -> list[dict[str, str]]:
     """Return the rows in force for a sample, as the page shows them."""
     return [
         {"action": row.action, "target": row.target, "label": row.label, "who": on_one_line(row.who), "when": row.when}

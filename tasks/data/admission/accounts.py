@@ -64,7 +64,9 @@ def lost_labels(
     Classes and labels that wait, or that params.yaml does not let in, are not lost.
     """
     lost = labels[~labels["reason"].isin([WAITING, UNKNOWN])]
-    shares = {name: float((lost["target"] == name).sum() / max(own["given"], 1)) for name, own in counts.items()}
+    shares = {
+        name: float((lost["target"] == name).sum() / max(counted["given"], 1)) for name, counted in counts.items()
+    }
     return [
         {"target": name, "fraction": share, "limit": limits.overall, "reasons": commonest(lost[lost["target"] == name])}
         for name, share in shares.items()

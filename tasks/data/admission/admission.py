@@ -91,8 +91,8 @@ def admit(
     def let_in(allowed: Mapping[str, Sequence[str]], reason: str, details: Mapping[tuple[str, str], str]) -> None:
         for name, names in allowed.items():
             samples[name], out = without_labels(samples[name], targets[name], allowed=names)
-            said = {label: details.get((name, label), not_let_in(name, label)) for label in out.unique()}
-            labels.append(labels_set_aside(samples, name, out, reason=reason, details=said))
+            detail_of = {label: details.get((name, label), not_let_in(name, label)) for label in out.unique()}
+            labels.append(labels_set_aside(samples, name, out, reason=reason, details=detail_of))
 
     if taken_out:
         set_aside(corrected_away(samples, taken_out))
@@ -103,7 +103,9 @@ def admit(
     set_aside(unlabelled_copies(samples, targets=list(targets)))
     let_wait()
     set_aside(duplicates(samples, targets=list(targets)))
-    of_kind = {kind: [name for name, own in targets.items() if own.kind == kind] for kind in ("classes", "several")}
+    of_kind = {
+        kind: [name for name, target in targets.items() if target.kind == kind] for kind in ("classes", "several")
+    }
     always = [name for name in targets if name not in of_kind["classes"]]
     named = [*of_kind["classes"], *of_kind["several"]]
     allowed = {

@@ -55,11 +55,11 @@ def target_columns(
         ValueError: the samples have no column for a chosen target, or for a target with fixed classes; or a target
             differs in case alone from another column.
     """
-    parts = {column for own in joined.values() for column in own}
+    parts = {column for labels in joined.values() for column in labels}
     asked = {*(options.targets or ()), *registered} & {"domain", "group"}
     roles = {name for name in asked if samples[name].notna().any()}
-    own = [name for name in samples.columns if name not in (*FACTS, *KEYS, *facts, *parts) or name in roles]
-    columns = [*own, *joined]
+    own_columns = [name for name in samples.columns if name not in (*FACTS, *KEYS, *facts, *parts) or name in roles]
+    columns = [*own_columns, *joined]
     for key, names in (("targets", options.targets or []), ("classes", options.classes)):
         missing = [name for name in names if name not in columns]
         if missing and not (key == "targets" and isinstance(options.targets, dict) and len(missing) < len(names)):
@@ -189,7 +189,7 @@ def perhaps_one_target(samples: pd.DataFrame, targets: Sequence[str], others: Co
     """
     has_label = samples[[*targets, *others]].notna().groupby(samples["batch"], sort=False).any()
     place = {batch: number for number, batch in enumerate(has_label.index)}
-    found = []
+    remarks = []
     for target in targets:
         known = {plain(str(name)) for name in samples[target].dropna().unique()}
         since = next((place[batch] for batch, has in has_label[target].items() if has), len(place))
@@ -204,5 +204,5 @@ def perhaps_one_target(samples: pd.DataFrame, targets: Sequence[str], others: Co
             ]
             if same:
                 classes = sorted({name for batch in same for name in names[batch] if plain(name) in known})
-                found.append({"target": target, "column": column, "batches": same, "classes": classes})
-    return found
+                remarks.append({"target": target, "column": column, "batches": same, "classes": classes})
+    return remarks

@@ -60,15 +60,15 @@ def correct(
     contradictions, reasons = [], {}
     labels: dict[str, dict[str, Correction]] = {}
     for sample_id in sorted(here):
-        found = decided(held[sample_id])
-        if found.conflict:
-            contradictions.append(found.conflict)
-            one, other = found.conflict
+        decision = decided(held[sample_id])
+        if decision.conflict:
+            contradictions.append(decision.conflict)
+            one, other = decision.conflict
             reasons[sample_id] = CONTRADICTED, f"corrected in two ways: {_both(one, other)}"
-        elif found.set_aside:
-            reasons[sample_id] = BY_HAND, _detail(found.set_aside)
+        elif decision.set_aside:
+            reasons[sample_id] = BY_HAND, _detail(decision.set_aside)
         else:
-            for row in found.labels:
+            for row in decision.labels:
                 if row.target in no_targets:
                     raise ValueError(
                         f"line {row.line} of the corrections is about {row.target!r}, which is no label, and which no "
@@ -90,16 +90,16 @@ def _relabelled(
     declared: Collection[str],
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, list[str]]]:
     changed, columns = [pd.DataFrame(columns=COLUMNS, dtype="str")], dict[str, list[str]]()
-    for target, own in labels.items():
+    for target, corrections in labels.items():
         if target not in samples and target not in joined and target not in {*declared, LABEL}:
-            row = next(iter(own.values()))
+            row = next(iter(corrections.values()))
             known = ", ".join(sorted({*declared, *joined})) or "the name of a column of labels"
             raise ValueError(
                 f"line {row.line} of the corrections is about {printable(target)!r}, which no batch has, expected "
                 f"{known}: correct the target"
             )
-        about = samples[samples["sample_id"].isin(list(own))]
-        row_of = [own[sample_id] for sample_id in about["sample_id"]]
+        about = samples[samples["sample_id"].isin(list(corrections))]
+        row_of = [corrections[sample_id] for sample_id in about["sample_id"]]
         new = pd.Series([text(row.label) for row in row_of], index=about.index, dtype="str")
         if target in joined:
             came = about[list(joined[target])].fillna("").agg("|".join, axis=1)
@@ -144,7 +144,7 @@ def _of_several(
 ) -> dict[str, "pd.Series[str]"]:
     """Return a cell of 1 or 0 for each column and sample, of the labels that each sample has."""
     return {
-        column: pd.Series(["1" if column in own else "0" for own in named], index=index, dtype="str")
+        column: pd.Series(["1" if column in labels else "0" for labels in named], index=index, dtype="str")
         for column in columns
     }
 

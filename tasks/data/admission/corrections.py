@@ -52,7 +52,7 @@ class Correction:
         return f"{printable(self.who)}: {what}"
 
 
-COLUMNS = [each.name for each in fields(Correction) if each.name != "line"]
+COLUMNS = [field.name for field in fields(Correction) if field.name != "line"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ def standing(rows: Iterable[Correction]) -> dict[str, list[Correction]]:
             held[row.sample_id] = [one for one in before if (one.target, one.label) != (row.target, row.label)]
         else:
             held[row.sample_id] = [one for one in before if not _replaces(row, one)] + [row]
-    return {sample_id: own for sample_id, own in held.items() if own}
+    return {sample_id: standing_rows for sample_id, standing_rows in held.items() if standing_rows}
 
 
 def _replaces(row: Correction, earlier: Correction) -> bool:
@@ -188,11 +188,11 @@ def append(path: Path, wanted: Sequence[Correction], *, replaces: bool) -> list[
         held = standing(rows)
         last = {(row.who, row.sample_id, row.target): row for row in wanted}
         for row in last.values():
-            own = held.get(row.sample_id, [])
+            before = held.get(row.sample_id, [])
             if row.action == UNDO:
                 yield row
-            elif not any(_says_the_same(one, row) for one in own):
-                differing = [one for one in own if _contradict(one, row)] if replaces else []
+            elif not any(_says_the_same(one, row) for one in before):
+                differing = [one for one in before if _contradict(one, row)] if replaces else []
                 yield from undoing(differing, who=row.who)
                 yield row
 

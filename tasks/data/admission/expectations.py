@@ -209,9 +209,9 @@ def check_expectations(examination: Examination) -> list[dict[str, Any]]:
             suite = gx.ExpectationSuite(name=name, expectations=expectations)
             batch = definition.get_batch({"dataframe": part})
             for result in batch.validate(suite, result_format="SUMMARY").results:
-                own = _result(name, result, examination.tables)
-                found.setdefault((own["name"], own["expectation"], own["column"]), []).append(own)
-        results += [_joined(own) for own in found.values()]
+                finding = _result(name, result, examination.tables)
+                found.setdefault((finding["name"], finding["expectation"], finding["column"]), []).append(finding)
+        results += [_joined(parts) for parts in found.values()]
     return sorted(results, key=lambda result: (result["table"], result["expectation"], result["column"]))
 
 
@@ -226,16 +226,16 @@ def _parts(table: pd.DataFrame, expectations: Sequence[Any]) -> Iterator[tuple[p
     of_column: dict[str, list[Any]] = {}
     for expectation in expectations:
         of_column.setdefault(getattr(expectation, "column", "split"), []).append(expectation)
-    for column, own in of_column.items():
+    for column, expected in of_column.items():
         if column != "sample_id":
-            yield table[[column]], own
+            yield table[[column]], expected
             continue
         digits = table[column].str.slice(stop=1)
         for digit in HEX_DIGITS:
-            yield table.loc[digits == digit, [column]], own
+            yield table.loc[digits == digit, [column]], expected
         others = ~digits.isin(list(HEX_DIGITS))
         if others.any():
-            yield table.loc[others, [column]], own
+            yield table.loc[others, [column]], expected
 
 
 def _joined(results: Sequence[dict[str, Any]]) -> dict[str, Any]:

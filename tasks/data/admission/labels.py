@@ -108,8 +108,8 @@ def _join(cell: str) -> str:
     row = json.loads(cell)
     for name, value in row.items():
         if value is None or value.casefold() not in (*YES, *NO):
-            found = "is blank, and others of the sample are not" if value is None else f"is {value[:60]!r}"
-            raise ValueError(f"{name} {found}, expected 0 or 1, no or yes, false or true")
+            problem = "is blank, and others of the sample are not" if value is None else f"is {value[:60]!r}"
+            raise ValueError(f"{name} {problem}, expected 0 or 1, no or yes, false or true")
     return write([name for name, value in row.items() if value.casefold() in YES])
 
 

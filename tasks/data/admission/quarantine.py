@@ -62,9 +62,9 @@ def _conflicts(copies: pd.DataFrame, *, targets: Sequence[str]) -> pd.DataFrame:
         first = labelled.drop_duplicates("sample_id")
         is_other = labelled[target] != labelled["sample_id"].map(first.set_index("sample_id")[target])
         other = labelled[is_other].drop_duplicates("sample_id")
-        own = copies[copies["sample_id"].isin(other["sample_id"])]
-        has_first = own[target] == own["sample_id"].map(first.set_index("sample_id")[target])
-        for rows, twins in ((own[has_first], other), (own[~has_first], first)):
+        conflicting = copies[copies["sample_id"].isin(other["sample_id"])]
+        has_first = conflicting[target] == conflicting["sample_id"].map(first.set_index("sample_id")[target])
+        for rows, twins in ((conflicting[has_first], other), (conflicting[~has_first], first)):
             label, place = (rows["sample_id"].map(of) for of in (twins.set_index("sample_id")[target], _places(twins)))
             detail = "the same bytes are " + label.map(repr) + f" of {target} in " + place
             conflicts.loc[rows.index, "detail"] = detail
@@ -113,8 +113,8 @@ def not_let_in(target: str, name: str) -> str:
 def corrected_away(samples: pd.DataFrame, reasons: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
     """Set aside samples that people took out: `reasons` has the reason and the detail by sample_id."""
     rows = samples[samples["sample_id"].isin(list(reasons))]
-    found = [reasons[sample_id] for sample_id in rows["sample_id"]]
-    return pd.DataFrame(found, columns=["reason", "detail"], index=rows.index, dtype="str")
+    details = [reasons[sample_id] for sample_id in rows["sample_id"]]
+    return pd.DataFrame(details, columns=["reason", "detail"], index=rows.index, dtype="str")
 
 
 def ledger_of(samples: pd.DataFrame, reasons: pd.DataFrame) -> pd.DataFrame:

@@ -40,18 +40,20 @@ def about_columns(
     if options.targets:
         return
     renamed = perhaps_one_target(samples, [name for name in targets if targets[name].kind == "classes"], passed_over)
-    others = [name for name in passed_over if name not in [found["column"] for found in renamed]]
+    others = [name for name in passed_over if name not in [alike["column"] for alike in renamed]]
     if others:
         columns = ", ".join(f"{name!r} ({passed_over[name]})" for name in others)
         choice = f"validate.targets: [{', '.join(map(quoted, [*targets, others[0]]))}]"
         if kind := KINDS.get(passed_over[others[0]]):
-            choice = kind_line(others[0], {"kind": kind}, others={name: own.kind for name, own in targets.items()})
+            choice = kind_line(
+                others[0], {"kind": kind}, others={name: target.kind for name, target in targets.items()}
+            )
         yield f"{NOT_LEARNED}{columns}. To learn a column too, name the targets: {choice}"
-    for found in renamed:
-        target, column = found["target"], found["column"]
-        classes = ", ".join(map(repr, found["classes"][:MAX_SHOWN]))
+    for renaming in renamed:
+        target, column = renaming["target"], renaming["column"]
+        classes = ", ".join(map(repr, renaming["classes"][:MAX_SHOWN]))
         yield (
-            f"batch {', '.join(found['batches'])} has no {target!r}, but its {column!r} has the same classes "
+            f"batch {', '.join(renaming['batches'])} has no {target!r}, but its {column!r} has the same classes "
             f"({classes}): is it {target!r}? Then call the column {target!r} there"
         )
 
@@ -69,12 +71,12 @@ def about_kinds(samples: pd.DataFrame, targets: Mapping[str, Target], declared: 
                 )
         if isinstance(declared, dict) or target.kind != "classes":
             continue
-        found = propose(samples[name])
-        wanted = found.question or (found.declaration() if found.kind != "classes" else None)
+        proposal = propose(samples[name])
+        wanted = proposal.question or (proposal.declaration() if proposal.kind != "classes" else None)
         if wanted:
-            others = {other: own.kind for other, own in targets.items()}
+            others = {other: known.kind for other, known in targets.items()}
             yield (
-                f"{name} is learned as classes, and {found.reason}: is it of the kind {wanted['kind']}? Then write "
+                f"{name} is learned as classes, and {proposal.reason}: is it of the kind {wanted['kind']}? Then write "
                 f"{kind_line(name, wanted, others=others)}; else write classes there"
             )
 
@@ -102,12 +104,12 @@ def about_names(
     options: AdmissionOptions,
 ) -> Iterator[str]:
     """Yield questions about the names of classes and labels, unless `validate.merge` decides about them."""
-    for target, own in targets.items():
-        if own.kind not in ("classes", "several"):
+    for target, of_target in targets.items():
+        if of_target.kind not in ("classes", "several"):
             continue
         first = [*registered.get(target, []), *options.classes.get(target, [])]
         merge = options.merge.get(target, {})
-        names = names_of(samples[target], own)
+        names = names_of(samples[target], of_target)
         counts = dict.fromkeys(first, 0) | {str(name): int(n) for name, n in names.value_counts().items()}
         pairs = alike(counts, first=first, merge=merge)
         if pairs:
@@ -127,7 +129,7 @@ def about_names(
                 "A sample without a label has a blank cell, or lies in no class folder; if it is a class, merge it "
                 f"into itself: {line(target, {**merge, **{name: name for name in empty}})}"
             )
-        several = several_in_one(counts, merge=merge) if own.kind == "classes" else {}
+        several = several_in_one(counts, merge=merge) if of_target.kind == "classes" else {}
         is_asked = not isinstance(options.targets, dict) and several and propose(samples[target]).kind == "several"
         if several and not is_asked:  # `about_kinds` asks then
             named = list(several)[:MAX_SHOWN]
@@ -142,8 +144,8 @@ def about_names(
 
 def about_inner_folders(samples: pd.DataFrame, target: str) -> Iterator[str]:
     """Yield questions about batches whose class folders all hold the same folders: these may be the classes."""
-    for batch, found in alike_inside(samples, target=target).items():
-        classes, folders = (", ".join(map(repr, names[:MAX_SHOWN])) for names in found)
+    for batch, names_of_both in alike_inside(samples, target=target).items():
+        classes, folders = (", ".join(map(repr, names[:MAX_SHOWN])) for names in names_of_both)
         yield (
             f"batch {batch} has the classes {classes}, and each holds the same folders ({folders}): {TOO_DEEP} If "
             "these are the classes, call the folders around them train, val and test, or move them together; if those "

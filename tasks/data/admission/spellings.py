@@ -74,13 +74,13 @@ def alike(counts: Mapping[str, int], *, first: Collection[str], merge: Mapping[s
 def several_in_one(names: Iterable[str], *, merge: Mapping[str, str]) -> dict[str, list[str]]:
     """Return the names, such as `red|round`, whose parts are classes themselves, with these parts."""
     known = {plain(name): name for name in sorted(names, reverse=True)}
-    found = {}
+    parts_of = {}
     for name in sorted(known.values()):
         for separator in SEPARATORS:
             parts = [plain(part) for part in name.split(separator)]
             if len(parts) > 1 and name not in merge and all(part in known and known[part] != name for part in parts):
-                found[name] = [known[part] for part in parts]
-    return found
+                parts_of[name] = [known[part] for part in parts]
+    return parts_of
 
 
 def line(target: str, merge: Mapping[str, str]) -> str:

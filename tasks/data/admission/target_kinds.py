@@ -34,10 +34,14 @@ def joined_columns(
     """
     declared = declarations(targets)
     known = {name: facts for name, facts in registered.items() if isinstance(facts, dict) and facts.get("columns")}
-    joined = {name: own["columns"] for name, own in declared.items() if own.get("columns")}
-    joined |= {name: known[name]["columns"] for name, own in declared.items() if name in known and _is_bare(own)}
-    for name, own in joined.items():
-        missing = [column for column in own if column not in columns]
+    joined = {name: declaration["columns"] for name, declaration in declared.items() if declaration.get("columns")}
+    joined |= {
+        name: known[name]["columns"]
+        for name, declaration in declared.items()
+        if name in known and _is_bare(declaration)
+    }
+    for name, parts in joined.items():
+        missing = [column for column in parts if column not in columns]
         if missing:
             raise ValueError(
                 f"validate.targets joins {missing[0]!r} to {name!r}, and no batch has such a column: correct the "
@@ -45,11 +49,11 @@ def joined_columns(
             )
         if name in columns:
             raise ValueError(
-                f"validate.targets joins {', '.join(own)} to {name!r}, which is a column itself: call it otherwise"
+                f"validate.targets joins {', '.join(parts)} to {name!r}, which is a column itself: call it otherwise"
             )
     if not isinstance(targets, dict):
-        used = {name: own["columns"] for name, own in known.items() if {*own["columns"]} & {*columns}}
-        joined |= {name: own for name, own in used.items() if targets is None or name in targets}
+        used = {name: facts["columns"] for name, facts in known.items() if {*facts["columns"]} & {*columns}}
+        joined |= {name: parts for name, parts in used.items() if targets is None or name in targets}
     return joined
 
 
@@ -66,14 +70,15 @@ def decided_kinds(
     declared, reasons = declarations(targets), {}
     found: dict[str, Target] = {}
     for name in names:
-        known, said = registered.get(name), declared.get(name, {"kind": "auto" if name in registered else "classes"})
-        is_auto = said["kind"] == "auto"
+        known = registered.get(name)
+        declaration = declared.get(name, {"kind": "auto" if name in registered else "classes"})
+        is_auto = declaration["kind"] == "auto"
         if known is not None:
-            facts = known if is_auto else _as_in_use(name, said, known)
+            facts = known if is_auto else _as_in_use(name, declaration, known)
             reason = "the model in use has it so"
         else:
             proposal = propose(samples[name]) if is_auto else None
-            facts, reason = (proposal.declaration(), proposal.reason) if proposal else (said, "")
+            facts, reason = (proposal.declaration(), proposal.reason) if proposal else (declaration, "")
             if facts == {"kind": "ordinal"}:
                 facts = facts | {"steps": _steps_of(name, samples[name])}
         found[name] = _without_names(name, facts)

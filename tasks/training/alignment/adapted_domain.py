@@ -91,30 +91,30 @@ def adapt_domain(
             logger.warning("warning: domain %s, %s: %s", printable(name), target, reason)
             continue
         known[target] = domains
-        found = adapt(domains, options, seed=seed)
-        facts[target] = found.head.facts | {"method": found.head.method, "changed": found.changed}
-        if is_another(found.head):
-            layers[target] = found.head.weight.astype(np.float32), found.head.bias.astype(np.float32)
-        logger.info("domain %s, %s: %s", printable(name), target, told(found.head, changed=found.changed))
+        adapted = adapt(domains, options, seed=seed)
+        facts[target] = adapted.head.facts | {"method": adapted.head.method, "changed": adapted.changed}
+        if is_another(adapted.head):
+            layers[target] = adapted.head.weight.astype(np.float32), adapted.head.bias.astype(np.float32)
+        logger.info("domain %s, %s: %s", printable(name), target, in_words(adapted.head, changed=adapted.changed))
     assert seen is not None, "a domain is adapted for one target at least"
     statistics = None
     if normalise and any(facts[target]["method"] not in UNSHIFTED for target in layers):
         statistics, spaces = normalise(name)
         for target, domains in known.items():
-            own = spaces[target].look(sides.targets[name])
-            again = replace(domains, target=replace(domains.target, vectors=own))
-            found = adapt(again, replace(options, method=facts[target]["method"]), seed=seed)
-            before = likeliest(found.source_only.logits(domains.target.vectors))
-            changed = float((likeliest(found.head.logits(own)) != before).mean())
-            facts[target] |= found.head.facts | {
+            vectors = spaces[target].look(sides.targets[name])
+            again = replace(domains, target=replace(domains.target, vectors=vectors))
+            adapted = adapt(again, replace(options, method=facts[target]["method"]), seed=seed)
+            before = likeliest(adapted.source_only.logits(domains.target.vectors))
+            changed = float((likeliest(adapted.head.logits(vectors)) != before).mean())
+            facts[target] |= adapted.head.facts | {
                 "asked": options.method, "changed": changed, "statistics": "own"
             }  # fmt: skip
-            layers[target] = found.head.weight.astype(np.float32), found.head.bias.astype(np.float32)
+            layers[target] = adapted.head.weight.astype(np.float32), adapted.head.bias.astype(np.float32)
         logger.info("domain %s: batch normalisation has statistics of its own", printable(name))
     about = {
         "num_samples": len(sides.targets[name]), "num_labels": sides.num_labels(name), "sources": sides.num_sources(),
         "separation": asdict(seen.separation), "is_adapted": bool(layers),
-        "targets": {target: own | {"is_adapted": target in layers} for target, own in facts.items()},
+        "targets": {target: fields | {"is_adapted": target in layers} for target, fields in facts.items()},
     }  # fmt: skip
     unlike = most_unlike(name, sides, seen)
     return AdaptedDomain(layers=layers, facts=about, unlike=unlike, statistics=statistics)
@@ -127,15 +127,17 @@ def is_another(head: DomainHead) -> bool:
 
 def most_unlike(name: str, sides: Sides, seen: Comparison) -> list[tuple[str, str, str, str, str, float]]:
     """Return the samples of each side that are least like the other side, the least alike first."""
-    found = []
+    rows_of_table = []
     for side, (drawn, logits), rows, sign in (
         ("source", seen.source, sides.sources[sides.is_train], 1),
         ("target", seen.target, sides.targets[name], -1),
     ):
         for place in np.argsort(sign * logits, kind="stable")[:MOST_UNLIKE].tolist():
             row = sides.rows.iloc[rows[drawn[place]]]
-            found.append((name, side, row["batch"], row["path"], row["sample_id"], round(float(logits[place]), 4)))
-    return found
+            rows_of_table.append(
+                (name, side, row["batch"], row["path"], row["sample_id"], round(float(logits[place]), 4))
+            )
+    return rows_of_table
 
 
 def described(seen: Separation, sides: Sides, name: str) -> str:
@@ -151,7 +153,7 @@ def described(seen: Separation, sides: Sides, name: str) -> str:
     )
 
 
-def told(head: DomainHead, *, changed: float) -> str:
+def in_words(head: DomainHead, *, changed: float) -> str:
     """Return the result of an adaptation in words."""
     reason = f" ({head.facts['reason']})" if "reason" in head.facts else ""
     if not is_another(head):

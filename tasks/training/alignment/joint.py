@@ -27,8 +27,8 @@ def standardised_shares(space: Space, domains: Domains, fit: Fit) -> Array:
     shares = domains.shares
     for _ in range(NUM_ROUNDS):
         target = with_shares(space, domains.labels, shares / domains.shares).target
-        found = estimate_shares(calibrated(fit, target @ fit.layer[0].T + fit.layer[1]), domains.shares)
-        shares = np.sqrt(shares * found)
+        estimated = estimate_shares(calibrated(fit, target @ fit.layer[0].T + fit.layer[1]), domains.shares)
+        shares = np.sqrt(shares * estimated)
         shares /= shares.sum()
     return np.asarray(shares)
 

@@ -60,10 +60,10 @@ def kernel_weights(source: NDArray[np.float32], target: NDArray[np.float32], *, 
         value = weights @ pulled / (2 * n) - weights @ wanted / n + KERNEL_PENALTY / 2 * excess**2
         return float(value) * n, pulled - wanted + KERNEL_PENALTY * excess
 
-    found = minimize(
+    solution = minimize(
         distance, np.ones(n), jac=True, method="L-BFGS-B", bounds=[(0, MOST_WEIGHT)] * n, options={"maxiter": 100}
     )
-    return _to_one(found.x)
+    return _to_one(solution.x)
 
 
 def flattened(weights: Array) -> Array:

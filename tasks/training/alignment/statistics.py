@@ -32,13 +32,13 @@ def statistics_of_domain(trunks: Sequence[Any], *, sources: Samples[Any], target
 
     They come from at most MOST_SAMPLES samples of either side, drawn evenly from their ids in order.
     """
-    found = []
+    of_trunks = []
     with one_thread_each():
         for trunk in trunks:
             num = min(len(target), MOST_SAMPLES)
             usual = moments_of_layers(trunk, minibatches(sources, trunk.transform))
-            found.append(own_statistics(trunk, minibatches(target, trunk.transform), num_samples=num, usual=usual))
-    return torch.stack(found)
+            of_trunks.append(own_statistics(trunk, minibatches(target, trunk.transform), num_samples=num, usual=usual))
+    return torch.stack(of_trunks)
 
 
 def minibatches(samples: Samples[Any], transform: Any) -> Iterator[Tensor]:
@@ -61,8 +61,8 @@ def own_statistics(trunk: Any, minibatches: Iterable[Tensor], *, num_samples: in
 
     `minibatches` are the prepared samples, all of about the same size.
     """
-    own = with_statistics(trunk, running_statistics(trunk))
-    layers = normalisation_layers(own)
+    normalising = with_statistics(trunk, running_statistics(trunk))
+    layers = normalisation_layers(normalising)
     share = num_samples / (num_samples + PRIOR_SAMPLES)
     running: list[tuple[Any, Any]] = [(layer.running_mean, layer.running_var) for layer in layers]
     num_lower = math.ceil(LOWER_SHARE * len(layers))
@@ -74,9 +74,9 @@ def own_statistics(trunk: Any, minibatches: Iterable[Tensor], *, num_samples: in
             drawn(moments, usual[number], share), usual[number], running[number], eps=layers[number].eps
         )
 
-    for number, moments in enumerate(moments_of_layers(own, minibatches, before=normalise)[:num_lower]):
+    for number, moments in enumerate(moments_of_layers(normalising, minibatches, before=normalise)[:num_lower]):
         normalise(number, moments)
-    return running_statistics(own)
+    return running_statistics(normalising)
 
 
 @torch.no_grad()

@@ -186,8 +186,8 @@ def clone_of(model: Classifier) -> dict[str, Tensor]:
 def trainings(learned: Names, trunks: Literal["auto", "shared", "each"]) -> list[Names]:
     """Return the targets of each training, the shared one first."""
     shared = [learned] if trunks != "each" else []
-    own = [(name,) for name in learned] if trunks != "shared" else []
-    return list(dict.fromkeys([*shared, *own]))
+    single = [(name,) for name in learned] if trunks != "shared" else []
+    return list(dict.fromkeys([*shared, *single]))
 
 
 def choose(targets: Mapping[str, Target], learned: Names, tuned: dict[Names, Tuned], *, significance: float) -> Outcome:
@@ -195,21 +195,21 @@ def choose(targets: Mapping[str, Target], learned: Names, tuned: dict[Names, Tun
     chosen: dict[str, Names | None] = dict.fromkeys(targets)
     judged = {
         names: judge(
-            own.paths(), history=own.history, significance=own.harm_significance, heads=own.heads,
+            training.paths(), history=training.history, significance=training.harm_significance, heads=training.heads,
             **(wording(is_own=len(names) == 1) if len(targets) > 1 else {}),
         )
-        for names, own in tuned.items()
+        for names, training in tuned.items()
     }  # fmt: skip
     verdicts = {}
     for name in learned:
-        own = (name,)
+        alone = (name,)
         verdict_of = {names: judged[names][name] for names in tuned if name in names}
         # where every trunk harms, the verdict is that on the first one
         better = [names for names, verdict in verdict_of.items() if verdict.is_finetuned] or list(verdict_of)
         best = better[0]
-        if own in better and own != best:
-            one, other = (tuned[names].judged[verdict_of[names].share][name] for names in (own, best))
-            best = own if beats(one, other, significance=significance) else best
+        if alone in better and alone != best:
+            one, other = (tuned[names].judged[verdict_of[names].share][name] for names in (alone, best))
+            best = alone if beats(one, other, significance=significance) else best
         verdicts[name] = verdict_of[best]
         if verdicts[name].is_finetuned:
             chosen[name] = best

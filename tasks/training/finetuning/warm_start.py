@@ -203,14 +203,14 @@ def groups_of(in_use: Classifier, learned: Sequence[str]) -> list[tuple[str, ...
 def weights_of(in_use: Classifier, part: Classifier) -> dict[str, Tensor]:
     """Return the weights of a trunk of the model in use and its heads, by the names of the same classifier `part`."""
     [number] = {in_use.trunk_of[name] for name in part.targets}
-    weights = {f"backbone.{name}": own for name, own in in_use.all_trunks()[number].state_dict().items()}
+    weights = {f"backbone.{name}": tensor for name, tensor in in_use.all_trunks()[number].state_dict().items()}
     heads = dict(zip(in_use.targets, in_use.heads, strict=True))
     for place, (name, target) in enumerate(part.targets.items()):
-        own = dict(heads[name].state_dict())
+        head = dict(heads[name].state_dict())
         before = in_use.targets[name]
         if isinstance(target, Number) and isinstance(before, Number):  # outputs are standardised by the train of now
-            weight, bias = list(own)[-2:]
-            own[weight] = own[weight] * (before.scale / target.scale)
-            own[bias] = (own[bias].double() * before.scale + before.centre - target.centre) / target.scale
-        weights |= {f"heads.{place}.{key}": tensor for key, tensor in own.items()}
+            weight, bias = list(head)[-2:]
+            head[weight] = head[weight] * (before.scale / target.scale)
+            head[bias] = (head[bias].double() * before.scale + before.centre - target.centre) / target.scale
+        weights |= {f"heads.{place}.{key}": tensor for key, tensor in head.items()}
     return weights

@@ -210,7 +210,7 @@ class _Trial:
 
     def with_heads(self, name: str) -> Comparison | None:
         """Return the comparison with the prior that the heads of all other targets give."""
-        own = self.labelled[name]
+        labelled = self.labelled[name]
         givers = tuple(other for other in self.labelled if other != name)
         comparison: Comparison | None = None
         for share_of_others in SHARES:
@@ -222,12 +222,12 @@ class _Trial:
                     continue
                 alone.append(before)
                 together.append(self.together_in(name, fold, givers, share=share_of_others))
-                is_first = len(alone) == 1 and len(own.rows) >= MANY_LABELS and not comparison
+                is_first = len(alone) == 1 and len(labelled.rows) >= MANY_LABELS and not comparison
                 if is_first and best_of(together)[0].mean() >= best_of(alone)[0].mean():
                     break
             if not alone or len(best_of(alone)[0]) < LEAST_LABELS // 2:
                 return None
-            now = self.comparison(own, alone, together, givers, given="heads", share=share_of_others)
+            now = self.comparison(labelled, alone, together, givers, given="heads", share=share_of_others)
             if comparison and now.together >= comparison.together:
                 continue
             comparison = now
@@ -237,7 +237,7 @@ class _Trial:
 
     def with_labels(self, name: str) -> Comparison | None:
         """Return the comparison with the labels of coarser targets; None where they cannot be compared."""
-        own = self.labelled[name]
+        labelled = self.labelled[name]
         alone: list[FoldResult] = []
         together: list[FoldResult] = []
         more = self.candidates(name)
@@ -245,17 +245,17 @@ class _Trial:
             before = self.alone(name, fold)
             if before is None:
                 continue
-            learned, judged = known(*self.split(own, fold))
+            learned, judged = known(*self.split(labelled, fold))
             assert learned is not None, "it was learned alone"
-            outside = more.of(learned.target, own.target, is_kept=self.folds[more.rows] != fold)
+            outside = more.of(learned.target, labelled.target, is_kept=self.folds[more.rows] != fold)
             if not len(outside.rows):
                 return None
             path = self.path_with(learned, outside, self.strengths, relative_tolerance=CHOICE_TOLERANCE)
             alone.append(before)
-            together.append(self.result(path, learned.target, judged, own.only(self.folds[own.rows] == fold)))
+            together.append(self.result(path, learned.target, judged, labelled.only(self.folds[labelled.rows] == fold)))
         if not alone or len(best_of(alone)[0]) < LEAST_LABELS // 2:
             return None
-        return self.comparison(own, alone, together, more.coarser, given="labels")
+        return self.comparison(labelled, alone, together, more.coarser, given="labels")
 
     def comparison(
         self,
@@ -285,41 +285,43 @@ class _Trial:
 
     def together(self, name: str, comparison: Comparison) -> LinearHead:
         """Return the head of all rows under the prior that the other heads give, or with the labels of the givers."""
-        own = self.labelled[name]
+        labelled = self.labelled[name]
         if comparison.given == "labels":
             stronger = [strength for strength in self.strengths if strength >= comparison.l2]
-            *_, (l2, (weight, bias)) = self.path_with(own, self.candidates(name), stronger)
+            *_, (l2, (weight, bias)) = self.path_with(labelled, self.candidates(name), stronger)
             return LinearHead(weight=weight, bias=bias, l2=l2, val_log_loss=None)
-        rows = labelled_rows(own.target, self.part(own.rows), own.truths, part_dims=self.part_dims)
+        rows = labelled_rows(labelled.target, self.part(labelled.rows), labelled.truths, part_dims=self.part_dims)
         given = [directions(self.labelled[giver].target, self.heads[giver].weight) for giver in comparison.givers]
         prior = prior_of([weight * rows.scale for weight in given], share=comparison.share)
-        [(l2, (weight, bias))] = path_of(own.target, rows.under(prior), own.truths, self.options, [comparison.l2])
+        [(l2, (weight, bias))] = path_of(
+            labelled.target, rows.under(prior), labelled.truths, self.options, [comparison.l2]
+        )
         return LinearHead(weight=weight, bias=bias, l2=l2, val_log_loss=None)
 
     def alone(self, name: str, fold: int) -> FoldResult | None:
         """Return the results of a fold without other targets; None where it has nothing to learn from or to judge."""
         if (name, fold) not in self._alone:
-            own = self.labelled[name]
-            learned, judged = known(*self.split(own, fold))
+            labelled = self.labelled[name]
+            learned, judged = known(*self.split(labelled, fold))
             self._alone[name, fold] = None
             if learned is not None:
                 rows = self.rows_of(learned.rows, fold)
                 path = self.path(learned, rows)
                 self._alone[name, fold] = self.result(
-                    path, learned.target, judged, own.only(self.folds[own.rows] == fold)
+                    path, learned.target, judged, labelled.only(self.folds[labelled.rows] == fold)
                 )
         return self._alone[name, fold]
 
     def together_in(self, name: str, fold: int, givers: Sequence[str], *, share: float) -> FoldResult:
         """Return the results of a fold under the prior of heads that have not seen it."""
-        own = self.labelled[name]
-        learned, judged = known(*self.split(own, fold))
+        labelled = self.labelled[name]
+        learned, judged = known(*self.split(labelled, fold))
         assert learned is not None, "it was learned alone"
         rows = self.rows_of(learned.rows, fold)
         given = [self.giver(giver, fold) for giver in givers]
         prior = prior_of([weight * rows.scale for weight in given if weight is not None], share=share)
         path = self.path(learned, rows.under(prior))
-        return self.result(path, learned.target, judged, own.only(self.folds[own.rows] == fold))
+        return self.result(path, learned.target, judged, labelled.only(self.folds[labelled.rows] == fold))
 
     def path(self, learned: Labelled, rows: StandardRows) -> Iterator[tuple[float, Layer64]]:
         return path_of(
@@ -345,26 +347,26 @@ class _Trial:
 
     def candidates(self, name: str) -> Candidates:
         """Return at most MOST_LABELS rows without a label of the target, with the classes that coarser labels allow."""
-        own = self.labelled[name]
-        num_own = own.target.num_outputs
+        labelled = self.labelled[name]
+        num_own = labelled.target.num_outputs
         inside: dict[str, NDArray[np.bool_]] = {}
-        for giver, coarse in self.labelled.items() if isinstance(own.target, Classes) else ():
+        for giver, coarse in self.labelled.items() if isinstance(labelled.target, Classes) else ():
             if giver == name or not isinstance(coarse.target, Classes):
                 continue
-            _, ours, theirs = np.intersect1d(own.rows, coarse.rows, assume_unique=True, return_indices=True)
-            found = classes_inside(
-                own.truths[ours], coarse.truths[theirs], num_own=num_own, num_coarse=coarse.target.num_outputs
+            _, ours, theirs = np.intersect1d(labelled.rows, coarse.rows, assume_unique=True, return_indices=True)
+            nested = classes_inside(
+                labelled.truths[ours], coarse.truths[theirs], num_own=num_own, num_coarse=coarse.target.num_outputs
             )
-            if found is not None:
-                inside[giver] = found
-        rows = np.unique(np.concatenate([own.rows[:0], *(self.labelled[giver].rows for giver in inside)]))
-        rows = np.setdiff1d(rows, own.rows, assume_unique=True)
+            if nested is not None:
+                inside[giver] = nested
+        rows = np.unique(np.concatenate([labelled.rows[:0], *(self.labelled[giver].rows for giver in inside)]))
+        rows = np.setdiff1d(rows, labelled.rows, assume_unique=True)
         rows = rows[evenly(len(rows))]
         may_be = np.ones((len(rows), num_own), bool)
-        for giver, found in inside.items():
+        for giver, nested in inside.items():
             coarse = self.labelled[giver]
             _, ours, theirs = np.intersect1d(rows, coarse.rows, assume_unique=True, return_indices=True)
-            may_be[ours] &= found[coarse.truths[theirs]]
+            may_be[ours] &= nested[coarse.truths[theirs]]
         num = may_be.sum(axis=1)
         says = (num > 0) & (num < num_own)
         return Candidates(coarser=tuple(inside) if says.any() else (), rows=rows[says], classes=may_be[says])
@@ -378,10 +380,10 @@ class _Trial:
         vectors = self.part(judged.rows)[: len(judged.rows)]
         for number, (_, (weight, bias)) in enumerate(path):
             logits = val_logits(weight, bias, vectors)
-            own = target.errors(target.answers(logits, temperature=1.0), judged.truths)
+            errors_of_rows = target.errors(target.answers(logits, temperature=1.0), judged.truths)
             for step, temperature in enumerate(TEMPERATURES, number * len(TEMPERATURES)):
                 losses[step, places] = target.losses(logits, judged.truths, temperature=temperature)
-                errors[step, places] = own
+                errors[step, places] = errors_of_rows
             weights.append(weight)
         return FoldResult(losses=losses, errors=errors, weights=weights, target=target)
 

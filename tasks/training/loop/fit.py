@@ -534,8 +534,8 @@ def _line(epoch: Epoch, epochs: int, targets: Mapping[str, Target]) -> str:
 
 def _measures(scores: Scores, targets: Mapping[str, Target]) -> str:
     """Return the accuracy, or the mean error where that shows more; of several targets each one's own, by name."""
-    own = {name: _measure(scores, targets[name]) for name, scores in zip(targets, scores.of_targets, strict=True)}
-    return next(iter(own.values())) if len(own) == 1 else f"({', '.join(map(' '.join, own.items()))})"
+    measures = {name: _measure(scores, targets[name]) for name, scores in zip(targets, scores.of_targets, strict=True)}
+    return next(iter(measures.values())) if len(measures) == 1 else f"({', '.join(map(' '.join, measures.items()))})"
 
 
 def _measure(scores: OfTarget, target: Target) -> str:

@@ -196,8 +196,8 @@ class Last:
         self.weights: dict[str, torch.Tensor] = {}
 
     def save(self, tensors: dict[str, torch.Tensor], *, facts: dict[str, Any]) -> None:
-        held = {name.removeprefix("model."): own for name, own in tensors.items() if name.startswith("model.")}
-        self.weights = {name: own.clone() for name, own in held.items()}
+        held = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+        self.weights = {name: tensor.clone() for name, tensor in held.items()}
 
     def load(self) -> None:
         return None
@@ -244,11 +244,11 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def make_claims(rows: list[dict[str, Any]]) -> list[Claim]:
     """Return the gain of each alignment over plain fine-tuning, by the general head and by the adapted one."""
-    found = {(row["case"], row["seed"], row["training"]): row for row in rows}
+    row_of = {(row["case"], row["seed"], row["training"]): row for row in rows}
 
     def gain(training: str, head: str) -> float:
-        runs = [key for key in found if key[2] == training]
-        return statistics.mean(float(found[key][head] - found[*key[:2], "plain"][head]) for key in runs)
+        runs = [key for key in row_of if key[2] == training]
+        return statistics.mean(float(row_of[key][head] - row_of[*key[:2], "plain"][head]) for key in runs)
 
     return [
         Claim(

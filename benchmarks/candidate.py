@@ -139,8 +139,10 @@ def claims_of_heads(heads: list[dict[str, Any]]) -> list[Claim]:
     for row in heads:
         gained.setdefault(row["data"], []).append(row["now"] - row["before"])
     return [
-        Claim(name=f"candidate.head_gain_points.{data}", value=float(np.mean(own)), target=0.01, at_least=True)
-        for data, own in gained.items()
+        Claim(
+            name=f"candidate.head_gain_points.{data}", value=float(np.mean(gains_of_data)), target=0.01, at_least=True
+        )
+        for data, gains_of_data in gained.items()
     ]
 
 
@@ -194,7 +196,7 @@ def summarise(run: Run, *, significance: float) -> dict[str, Any]:
         "data": run["data"], "fraction": run["fraction"], "seed": run["seed"], "num_val": len(run["val_labels"]),
         "num_train": int(run["num_train"]), "epoch_kept": int(run["epoch"]),
         "heldout_accuracy": heldout | {"average": average["accuracy"]},
-        "val_loss": {f"{share:g}": float(own.losses.mean()) for share, own in path.items()},
+        "val_loss": {f"{share:g}": float(judged.losses.mean()) for share, judged in path.items()},
         "weight_of_average": average["weight"], "middle_is_worse_p": middle_is_worse_p,
         "shares": taken | {"average": "average", "best": max(heldout, key=heldout.__getitem__)},
     }  # fmt: skip
@@ -237,12 +239,12 @@ def above_chosen(rows: list[dict[str, Any]], rule: str) -> dict[str, Any]:
         parts.setdefault(row["data"], []).append(row)
     parts["val_below_100"] = [row for row in rows if row["num_val"] < SMALL_VAL]
     parts["val_from_100"] = [row for row in rows if row["num_val"] >= SMALL_VAL]
-    found = {}
+    differences = {}
     for name, part in sorted(parts.items()):
         if part:
             mean, half_width = mean_and_half_width([gain_of(row, rule) - gain_of(row, "chosen") for row in part])
-            found[name] = {"mean": mean, "half_width": half_width, "num_runs": len(part)}
-    return found
+            differences[name] = {"mean": mean, "half_width": half_width, "num_runs": len(part)}
+    return differences
 
 
 def claims_of(rules: dict[str, dict[str, float]]) -> list[Claim]:

@@ -314,8 +314,8 @@ def kill_all(flow: int) -> dict[int, str]:
         for pid in fresh:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
-        found = descendants(flow)
-        fresh = {pid: command for pid, command in found.items() if pid not in stopped}
+        descending = descendants(flow)
+        fresh = {pid: command for pid, command in descending.items() if pid not in stopped}
         stopped |= fresh
     for pid in stopped:
         with suppress(ProcessLookupError):

@@ -70,8 +70,8 @@ if sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2].startswith("tasks."):
     def write():
         is_fork = sys.argv[0].startswith("tasks.")
         name = (sys.argv[0] if is_fork else sys.orig_argv[2]).removeprefix("tasks.")
-        whose = [resource.RUSAGE_SELF] if name == WARM else [resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN]
-        usages = [resource.getrusage(who) for who in whose]
+        processes = [resource.RUSAGE_SELF] if name == WARM else [resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN]
+        usages = [resource.getrusage(who) for who in processes]
         spent["seconds"] = sum(usage.ru_utime + usage.ru_stime for usage in usages)
         spent["stage"] = name
         spent["torch"] = "torch" in sys.modules
@@ -124,7 +124,7 @@ def main() -> None:
 
 
 class Project:
-    """A project whose batches of drawn letters land one by one."""
+    """A project processes batches of drawn letters land one by one."""
 
     def __init__(self, place: Path, *, num_pictures: int) -> None:
         self.folder = place / "project"
@@ -172,22 +172,22 @@ class Project:
         for line in self.log.read_text("utf-8").splitlines():
             part = json.loads(line)
             nothing = {"seconds": 0.0, "imports": 0.0, "imports_of_one": 0.0, "torch": part["torch"]}
-            own = by_stage.setdefault(part["stage"], nothing)
-            own["seconds"] += part["seconds"]
-            own["imports"] += part["imports"]
-            own["imports_of_one"] = max(own["imports_of_one"], part["imports"])
-        by_stage["dvc"] = {"seconds": seconds - sum(own["seconds"] for own in by_stage.values())}
-        for name, own in by_stage.items():
-            show(f"{name:12} {own['seconds']:7.2f} s, imports {own.get('imports', 0):5.2f} s")
+            of_stage = by_stage.setdefault(part["stage"], nothing)
+            of_stage["seconds"] += part["seconds"]
+            of_stage["imports"] += part["imports"]
+            of_stage["imports_of_one"] = max(of_stage["imports_of_one"], part["imports"])
+        by_stage["dvc"] = {"seconds": seconds - sum(of_stage["seconds"] for of_stage in by_stage.values())}
+        for name, of_stage in by_stage.items():
+            show(f"{name:12} {of_stage['seconds']:7.2f} s, imports {of_stage.get('imports', 0):5.2f} s")
         return {"seconds": seconds, "wall_seconds": wall, "stages": by_stage}
 
     def draw(self, batch: Path, num: int) -> None:
         """Draw the pictures of a batch, as many of every letter."""
         generator = torch.Generator().manual_seed(len(self.batches))
         for number, letter in enumerate(LETTERS):
-            own = self.glyphs[self.labels == number]
+            glyphs = self.glyphs[self.labels == number]
             count = len(range(number, num, len(LETTERS)))
-            chosen = own[torch.randint(len(own), (count,), generator=generator)]
+            chosen = glyphs[torch.randint(len(glyphs), (count,), generator=generator)]
             (batch / letter).mkdir(parents=True)
             pictures = distort(chosen, generator, size=32, limits=Distortion(scan_sizes=(8, 10, 12, 16, 24)))
             for index, picture in enumerate(pictures):
@@ -218,9 +218,9 @@ def time_noop(project: Path, *, rounds: int) -> dict[str, list[float]]:
 def import_seconds(of_stages: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the processor seconds of each verb's imports, and whether it imports torch."""
     seconds = {
-        name: {"seconds": own["imports_of_one"], "torch": own["torch"]}
-        for name, own in of_stages.items()
-        if "imports_of_one" in own
+        name: {"seconds": of_stage["imports_of_one"], "torch": of_stage["torch"]}
+        for name, of_stage in of_stages.items()
+        if "imports_of_one" in of_stage
     }
     for file in sorted((ROOT / "tasks").glob("*.py")):
         if not file.stem.startswith("__") and file.stem not in stages(ROOT / "dvc.yaml"):
@@ -230,7 +230,7 @@ def import_seconds(of_stages: dict[str, dict[str, Any]]) -> dict[str, dict[str, 
 
 
 def slowest(seconds: dict[str, dict[str, Any]], has_torch: bool) -> float:
-    return max(float(own["seconds"]) for own in seconds.values() if own["torch"] == has_torch)
+    return max(float(of_verb["seconds"]) for of_verb in seconds.values() if of_verb["torch"] == has_torch)
 
 
 if __name__ == "__main__":

@@ -278,19 +278,19 @@ def measure_engines() -> dict[str, Any]:
 
     for name in ENGINES:
         show(f"engines: {name}")
-        found = measure_engine(name)
-        rounds = found["rounds"]
-        found["speeds"] = speeds = {way: statistics.median(own) for way, own in rounds.items()}
+        measured = measure_engine(name)
+        rounds = measured["rounds"]
+        measured["speeds"] = speeds = {way: statistics.median(speeds_of_way) for way, speeds_of_way in rounds.items()}
         if "avx512" in peak:
-            [own] = measure_engine(name, is_avx2=True)["rounds"].values()
-            found["avx2"] = statistics.median(own)
-        raw["networks"][name] = found
+            [speeds_of_way] = measure_engine(name, is_avx2=True)["rounds"].values()
+            measured["avx2"] = statistics.median(speeds_of_way)
+        raw["networks"][name] = measured
         show("  " + ", ".join(f"{way} {speed:.1f}" for way, speed in sorted(speeds.items())) + " a second")
         if "onnxruntime.fp32" in rounds:
-            found["fused_over_onnxruntime"] = over(rounds, "fused.fp32", "onnxruntime.fp32")
+            measured["fused_over_onnxruntime"] = over(rounds, "fused.fp32", "onnxruntime.fp32")
             claim(f"over_onnxruntime.{name}", over(rounds, "auto.fp32", "onnxruntime.fp32"), 1.0)
         if name in OF_PEAK and peak:
-            claim(f"share_of_peak.{name}", speeds["auto.fp32"] * found["flops"] / max(peak.values()), 0.75)
+            claim(f"share_of_peak.{name}", speeds["auto.fp32"] * measured["flops"] / max(peak.values()), 0.75)
         if int8 := [way for way in rounds if way.endswith(".int8")]:
             claim(f"int8_over_fp32.{name}", max(over(rounds, way, "auto.fp32") for way in int8), 1.6)
     return {"raw": raw, "claims": claims}

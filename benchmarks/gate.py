@@ -211,12 +211,12 @@ def draw(
     generator: np.random.Generator, num: int, num_groups: int, size: int, *, flips: float, loss: float, together: float
 ) -> Array:
     """Return the losses (num, num_groups, size) of candidates: 1, -1 or 0 for each sample."""
-    own = generator.random((num, num_groups, size), dtype=np.float32)
+    draws = generator.random((num, num_groups, size), dtype=np.float32)
     if size > 1:
         is_one = generator.random((num, num_groups, 1)) < together
-        own = np.where(is_one, generator.random((num, num_groups, 1), dtype=np.float32), own)
+        draws = np.where(is_one, generator.random((num, num_groups, 1), dtype=np.float32), draws)
     negative, positive = (flips + loss) / 2, (flips - loss) / 2
-    return (own < negative).astype(np.int8) - ((own >= negative) & (own < negative + positive)).astype(np.int8)
+    return (draws < negative).astype(np.int8) - ((draws >= negative) & (draws < negative + positive)).astype(np.int8)
 
 
 def score(negative: Array, positive: Array, squares: Array, *, n: int, size: int, margin: float) -> Array:
@@ -264,13 +264,15 @@ def row_of_slices(
             "level": level,
         }
         worst = [place for place, p_value in enumerate(p_values) if p_value < 2 * significance]
-        found = [
+        comparisons = [
             Comparison(paired=whole.of(members[place]), p_value=p_values[place], significance_alone=0.0, **limits)
             for place in worst
         ]
-        is_blocked = any(comparison.is_worse for comparison in found)
+        is_blocked = any(comparison.is_worse for comparison in comparisons)
         blocked += is_blocked and whole.p_value >= significance * (1 - SLICES_SHARE)
-        doubted += not is_blocked and any(is_doubtful(each, significance=significance) for each in found)
+        doubted += not is_blocked and any(
+            is_doubtful(comparison, significance=significance) for comparison in comparisons
+        )
     rates = {"blocked_by_slices_alone": float(blocked / draws), "doubts": float(doubted / draws)}
     return {"n": n, "group": size, "flips": flips, "classes": num_classes} | rates
 
@@ -337,11 +339,11 @@ def row_of_floors_by_groups(n: int, *, groups: str, num_classes: int, params: Ga
     for _ in range(draws):
         labels = generator.choice(num_classes, numbers.max() + 1, p=shares)[numbers]
         is_right = draw_alike(generator, numbers, together=1.0) < FLOOR
-        nums = {each: effective(is_right, numbers, labels == each) for each in np.unique(labels)}
-        judged = [each for each, num in nums.items() if least_share(FLOOR, num_samples=num, level=level)]
-        limits = {each: least_share(FLOOR, num_samples=nums[each], level=level / len(judged)) for each in judged}
+        nums = {label: effective(is_right, numbers, labels == label) for label in np.unique(labels)}
+        judged = [label for label, num in nums.items() if least_share(FLOOR, num_samples=num, level=level)]
+        limits = {label: least_share(FLOOR, num_samples=nums[label], level=level / len(judged)) for label in judged}
         overall = least_share(FLOOR, num_samples=effective(is_right, numbers, labels >= 0), level=level)
-        is_low = any(is_right[labels == each].mean() < limit for each, limit in limits.items())
+        is_low = any(is_right[labels == label].mean() < limit for label, limit in limits.items())
         blocked += is_low or is_right.mean() < overall
     return {"n": n, "groups": groups, "classes": num_classes, "blocked": blocked / draws}
 
@@ -382,8 +384,8 @@ def row_of_tries(n: int, *, size: int, flips: float, params: GateOptions, part: 
     z = score(negative, positive, squares, n=n, size=size, margin=margin)
     is_shown = tail(z, flips=np.maximum(negative + positive, n * margin), size=size) < levels
     passes = ~is_shown & (negative - positive + leads * np.sqrt(squares) <= 0)
-    found = {"accepted_ever": is_shown.any(axis=1).mean(), "passes_within_5": passes[:, :5].any(axis=1).mean()}
-    return {"n": n, "group": size, "flips": flips} | {name: float(rate) for name, rate in found.items()}
+    rates = {"accepted_ever": is_shown.any(axis=1).mean(), "passes_within_5": passes[:, :5].any(axis=1).mean()}
+    return {"n": n, "group": size, "flips": flips} | {name: float(rate) for name, rate in rates.items()}
 
 
 def row_of_chains(n: int, *, flips: float, step: float, params: GateOptions, part: int) -> dict[str, Any]:
@@ -433,12 +435,12 @@ def row_of_chains(n: int, *, flips: float, step: float, params: GateOptions, par
         is_better = is_promoted & (binom.sf(won - 1, lost + won, 0.5) < BETTER)
         anchor = np.where(is_better[:, None], in_use, anchor)
         is_anchor = np.where(is_promoted, is_better, is_anchor)
-    found = {
+    means = {
         "lost": (0.9 - accuracy).mean(),
         "promotions": promotions.mean(),
         "passes": num_passed.sum() / nights.sum(),
     }
-    return {"n": n, "flips": flips, "step": step} | {name: float(value) for name, value in found.items()}
+    return {"n": n, "flips": flips, "step": step} | {name: float(value) for name, value in means.items()}
 
 
 def counted(candidate: Array, other: Array) -> tuple[Array, Array]:

@@ -90,8 +90,8 @@ def main() -> None:
             project = Project(Path(folder, str(size)), size=size)
             for stage in STAGES:
                 if size <= most.get(stage, size):
-                    measured[stage][size] = own = project.run(stage)
-                    show(f"{size:>9,} {stage:12} {own['seconds']:8.2f} s {own['peak_gib']:6.2f} GiB")
+                    measured[stage][size] = cost = project.run(stage)
+                    show(f"{size:>9,} {stage:12} {cost['seconds']:8.2f} s {cost['peak_gib']:6.2f} GiB")
                 project.make_up(stage, before)
             show(f"{size:>9,} samples: {time.monotonic() - began:.0f} s")
             megabytes = project.megabytes()
@@ -103,8 +103,8 @@ def main() -> None:
         raw={"stages": measured, "megabytes": megabytes},
         claims=[
             *(
-                Claim(name=f"cost.growth_exponent.{stage}", value=exponent(own), target=1.05, at_least=False)
-                for stage, own in measured.items()
+                Claim(name=f"cost.growth_exponent.{stage}", value=exponent(cost), target=1.05, at_least=False)
+                for stage, cost in measured.items()
             ),
             *(
                 Claim(name=f"cost.{kind}_megabytes", value=value, target=MOST_MEGABYTES, at_least=False)
@@ -174,7 +174,7 @@ class Project:
             "ledger": [self.data / "validated/quarantine.csv"],
             "json": list(self.data.rglob("*.json")),
         }
-        return {kind: max(file.stat().st_size for file in own) / 1e6 for kind, own in files.items()}
+        return {kind: max(file.stat().st_size for file in of_kind) / 1e6 for kind, of_kind in files.items()}
 
 
 def commands(stage: str) -> list[list[str]]:

@@ -209,7 +209,7 @@ def measure(data: Data, size: Size | None, options: HeadOptions, *, seed: int, i
         return {"seconds": seconds, "objective": value, "iterations": int(model.n_iter_[0])}
 
     is_small = len(data.classes) * standardised.shape[1] <= LARGEST_HESSIAN
-    peers = {name: peer(**own) for name, own in PEERS.items() if is_small or name != "newton-cholesky"}
+    peers = {name: peer(**options) for name, options in PEERS.items() if is_small or name != "newton-cholesky"}
     weight = single.weight * rows.scale
     bias = single.bias + single.weight @ rows.mean
     of_path = head.weight * rows.scale, head.bias + head.weight @ rows.mean

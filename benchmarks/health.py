@@ -217,14 +217,14 @@ def one_draw(
     )  # fmt: skip
     assert judged is not None
     assert right is not None
-    found = judged[2]
+    suspicion = judged[2]
     answers = np.exp(right[2].log_probabilities[np.arange(len(labels)), labels])
     return {
-        "ap": float(average_precision_score(is_wrong, found.score)),
+        "ap": float(average_precision_score(is_wrong, suspicion.score)),
         "limit": float(average_precision_score(is_wrong, 1 - answers)),
-        "precision": float(is_wrong[found.is_suspected].mean()),
-        "recall": float(found.is_suspected[is_wrong].mean()),
-        "share_right": float((found.log_probabilities.argmax(axis=1) == truths).mean()),
+        "precision": float(is_wrong[suspicion.is_suspected].mean()),
+        "recall": float(suspicion.is_suspected[is_wrong].mean()),
+        "share_right": float((suspicion.log_probabilities.argmax(axis=1) == truths).mean()),
         "seconds": seconds,
     } | peer(vectors, labels, is_wrong, seed=seed)
 
@@ -300,15 +300,15 @@ def drift_by_size(shift: float, *, draws: int) -> dict[str, Any]:
     """Return the mean effect size of a shift by the number of samples of each side."""
     effects = {}
     for size in SIZES:
-        own = []
+        effects_of_draws = []
         for seed in range(draws):
             generator = np.random.default_rng(seed)
             before, batch = (made_up(generator, size, shift=by) for by in (0.0, shift))
             rows = drawn(np.arange(size), seed=seed)
-            found = drift(before[rows], batch[rows], seed=seed)
-            assert found is not None
-            own.append(found.effect)
-        effects[str(size)] = float(np.mean(own))
+            drifted = drift(before[rows], batch[rows], seed=seed)
+            assert drifted is not None
+            effects_of_draws.append(drifted.effect)
+        effects[str(size)] = float(np.mean(effects_of_draws))
     return {"shift": shift, "effects": effects, "spread": max(effects.values()) - min(effects.values())}
 
 
@@ -335,7 +335,7 @@ def unlike(name: str, sets: dict[str, Set]) -> dict[str, Any]:
 
     `taught` is the share of one half of the other set that a classifier finds which learned from the other half.
     """
-    own = sets[name][0]
+    ours = sets[name][0]
     others = {
         other: vectors[np.random.default_rng(0).permutation(len(vectors))[:MOST_JUDGED]]  # of all its classes
         for other, (vectors, _, _) in sets.items()
@@ -345,8 +345,8 @@ def unlike(name: str, sets: dict[str, Set]) -> dict[str, Any]:
     found: dict[float, dict[str, list[float]]] = {level: {other: [] for other in others} for level in LEVELS}
     taught: dict[float, dict[str, list[float]]] = {level: {other: [] for other in others} for level in LEVELS}
     for seed in range(SPLITS):
-        order = np.random.default_rng(seed).permutation(len(own))
-        train, val, heldout = np.split(own[order], [round(0.65 * len(own)), round(0.8 * len(own))])
+        order = np.random.default_rng(seed).permutation(len(ours))
+        train, val, heldout = np.split(ours[order], [round(0.65 * len(ours)), round(0.8 * len(ours))])
         known = keep(train[:MOST_REFERENCES])
         of_val, of_heldout = known.distances(val), known.distances(heldout)
         is_judged = seed < FOUND_SPLITS
@@ -392,11 +392,11 @@ def in_percent(share: float) -> str:
 def claims_of(raw: dict[str, Any]) -> list[Claim]:
     claims = []
     for name, by_noise in raw["label_errors"].items():
-        for noise, own in by_noise.items():
+        for noise, means in by_noise.items():
             key = f"{noise.replace('%', '_percent')}.{name}"
-            claims.append(Claim(name=f"audit.label_error_ap.{key}", value=own["ap"], target=0.8, at_least=True))
-            if "cleanlab_ap" in own:
-                gain = own["ap"] - own["cleanlab_ap"]
+            claims.append(Claim(name=f"audit.label_error_ap.{key}", value=means["ap"], target=0.8, at_least=True))
+            if "cleanlab_ap" in means:
+                gain = means["ap"] - means["cleanlab_ap"]
                 claims.append(
                     Claim(name=f"audit.label_error_ap_minus_cleanlab.{key}", value=gain, target=0.0, at_least=True)
                 )
@@ -409,13 +409,13 @@ def claims_of(raw: dict[str, Any]) -> list[Claim]:
         for part, suffix in (("unlike", ""), ("unlike_of_depths", ".of_depths")):
             of_sets = {name: by_level[in_percent(level)] for name, by_level in raw[part].items()}
             if of_sets:
-                worst = 100 * max(abs(own["false_alarms"] - level) for own in of_sets.values())
+                worst = 100 * max(abs(of_set["false_alarms"] - level) for of_set in of_sets.values())
                 name = f"predict.unlike_false_alarms.{key}{suffix}"
                 claims.append(Claim(name=name, value=worst, target=1.0, at_least=False))
             claims += [
                 Claim(name=f"predict.unlike_found.{key}.{name}.{other}{suffix}", value=share, target=0.9, at_least=True)
-                for name, own in of_sets.items()
-                for other, share in own["found"].items()
+                for name, of_set in of_sets.items()
+                for other, share in of_set["found"].items()
             ]
     return claims
 

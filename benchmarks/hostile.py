@@ -151,7 +151,7 @@ def tries(*, seed: int, num_of_a_format: int) -> Iterator[Try]:
         yield Try(kind=kind, num=1, work=partial(read, file=file, content=content))
     yield samples(kind="landing, listed", num=named, work=looked_at)
     for name in inputs.NAMES.values():
-        yield samples(kind="event", num=1, work=partial(told, name=name))
+        yield samples(kind="event", num=1, work=partial(reported, name=name))
 
 
 def scanned(folder: Path, *, plant: Callable[[Path], Any]) -> int:
@@ -182,8 +182,8 @@ def listed_alone(folder: Path, *, file: str, content: bytes, has_texts: bool = F
     place.write_bytes(content)
     params = load_params(ROOT / "params.yaml").scan
     batch = folder / file.split("/")[0]
-    found = find_entries(batch, endings=texts.ENDINGS, texts=params) if has_texts else find_entries(batch)
-    return int(bool(found))
+    entries = find_entries(batch, endings=texts.ENDINGS, texts=params) if has_texts else find_entries(batch)
+    return int(bool(entries))
 
 
 def loaded(folder: Path, *, ending: str, make: Callable[[], bytes]) -> int:
@@ -223,13 +223,13 @@ def looked_at(folder: Path) -> int:
     return len(names & ({batch.name for batch in listing.batches} | hidden))
 
 
-def told(folder: Path, *, name: str) -> int:
+def reported(folder: Path, *, name: str) -> int:
     arrival = Arrival(
         batch="a", name=name, landing=str(folder), md5="b", files=1, bytes=2, fingerprint="c",
         event="00000000-0000-0000-0000-000000000000",
     )  # fmt: skip
-    said = event_of(arrival, is_first=True).model_dump_json()
-    return int(not OBEYED.search(json.loads(said)["payload"]["source"]))
+    event = event_of(arrival, is_first=True).model_dump_json()
+    return int(not OBEYED.search(json.loads(event)["payload"]["source"]))
 
 
 def taken(attempt: Try) -> Outcome:
@@ -245,15 +245,15 @@ def taken(attempt: Try) -> Outcome:
         with os.fdopen(reading) as result:
             number = result.read()
         printed.seek(0)
-        said = printed.read().decode("utf-8", "replace")
-    lines = said.splitlines()
+        output = printed.read().decode("utf-8", "replace")
+    lines = output.splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     is_refused = status == 1 and errors == lines[-1:]
     accounted = int(number) if number else attempt.num if is_refused and attempt.may_be_refused else 0
     return Outcome(
         kind=attempt.kind, num=attempt.num, is_refused=is_refused, is_hung=is_hung,
         lost=max(attempt.num - accounted, 0),
-        has_traceback=not is_hung and not (status == 0 or is_refused), is_raw=bool(OBEYED.search(said)),
+        has_traceback=not is_hung and not (status == 0 or is_refused), is_raw=bool(OBEYED.search(output)),
         peak_gib=peak, seconds=time.monotonic() - start, said=lines[-1] if lines else "",
     )  # fmt: skip
 

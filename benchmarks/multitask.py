@@ -251,19 +251,21 @@ def run_stage(folder: Path) -> float:
 def unlabelled_target_changes() -> int:
     """Return how many bytes of the heads of two targets change when one without labels is added."""
     vectors, labels = planted(np.random.default_rng(0), num_targets=2, related=True)
-    columns: dict[str, list[Any]] = {f"t{n}": [f"c{label}" for label in own] for n, own in enumerate(labels)}
-    found = []
+    columns: dict[str, list[Any]] = {
+        f"t{n}": [f"c{label}" for label in labels_of_target] for n, labels_of_target in enumerate(labels)
+    }
+    heads = []
     with tempfile.TemporaryDirectory() as place:
         for name, more in (("without", {}), ("with", {"none": [None] * len(vectors)})):
             put(Path(place) / name, vectors.astype(np.float16)[:1500], {
-                target: own[:1500] for target, own in (columns | more).items()
+                target: cells[:1500] for target, cells in (columns | more).items()
             })  # fmt: skip
             run_stage(Path(place) / name)
-            found.append(load_file(Path(place) / name / "head" / "head.safetensors"))
-    without, with_more = found
+            heads.append(load_file(Path(place) / name / "head" / "head.safetensors"))
+    without, with_more = heads
     return sum(
-        int((np.frombuffer(with_more[name].tobytes(), np.uint8) != np.frombuffer(own.tobytes(), np.uint8)).sum())
-        for name, own in without.items()
+        int((np.frombuffer(with_more[name].tobytes(), np.uint8) != np.frombuffer(tensor.tobytes(), np.uint8)).sum())
+        for name, tensor in without.items()
     )
 
 

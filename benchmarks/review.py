@@ -119,16 +119,16 @@ def busy_frames(events: list[dict[str, Any]]) -> dict[str, float]:
     Args:
         events: of Chromium's trace. `tdur` is the processor time of a task in µs; `ts` and `dur` are of the clock.
     """
-    names = {(each["pid"], each["tid"]): each["args"]["name"] for each in events if each["name"] == "thread_name"}
-    starts = sorted(each["ts"] for each in events if each["name"] == FRAME)
+    names = {(event["pid"], event["tid"]): event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    starts = sorted(event["ts"] for event in events if event["name"] == FRAME)
     tasks: defaultdict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
-    for each in events:
-        if each["ph"] == "X" and "tdur" in each:
-            tasks[each["pid"], each["tid"]].append(each)
+    for event in events:
+        if event["ph"] == "X" and "tdur" in event:
+            tasks[event["pid"], event["tid"]].append(event)
     of_all, of_page = np.zeros(len(starts) + 1), np.zeros(len(starts) + 1)
-    for thread, own in tasks.items():
+    for thread, of_thread in tasks.items():
         until = -1
-        for task in sorted(own, key=lambda task: (task["ts"], -task["dur"])):
+        for task in sorted(of_thread, key=lambda task: (task["ts"], -task["dur"])):
             if task["ts"] < until:
                 continue  # a part of the task before it
             until = task["ts"] + task["dur"]

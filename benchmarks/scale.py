@@ -97,8 +97,8 @@ def main() -> None:
     for name in arguments.parts:
         show(f"{name} …")
         with tempfile.TemporaryDirectory() as folder:
-            raw[name], own = PARTS[name](Path(folder), arguments)
-        claims += own
+            raw[name], claims_of_part = PARTS[name](Path(folder), arguments)
+        claims += claims_of_part
     settings = {
         "quick": arguments.quick, "parts": arguments.parts, "sample_bytes": SAMPLE_BYTES, "rounds": ROUNDS,
         "num_classes": NUM_CLASSES, "dim": DIM,
@@ -224,12 +224,12 @@ def writers(place: Path, arguments: argparse.Namespace) -> tuple[Any, list[Claim
 def play_writers(path: Path, process: int, *, num_values: int, num_writers: int) -> None:
     """Add a part of the values, for some of the writers in turn."""
     store = Store(path, recipe={}, value_bytes=VALUE_BYTES)
-    own = [store.segment() for _ in range(process, num_writers, PROCESSES)]
+    writers = [store.segment() for _ in range(process, num_writers, PROCESSES)]
     numbers = np.arange(process, num_values, PROCESSES)
     for turn, some in enumerate(np.array_split(numbers, -(-len(numbers) // ADDED_AT_ONCE))):
         values = np.repeat((some % 256).astype(np.uint8)[:, None], VALUE_BYTES, axis=1)
-        own[turn % len(own)].add(list(map(key_of, some.tolist())), values)
-    for writer in own:
+        writers[turn % len(writers)].add(list(map(key_of, some.tolist())), values)
+    for writer in writers:
         writer.close()
 
 

@@ -201,7 +201,7 @@ def two_parts(usual: Samples, generator: np.random.Generator) -> tuple[Samples, 
 def shift_of_change(usual: Samples, by_strength: Mapping[float, Samples]) -> Shift:
     """Return the weakest of the changes that costs enough; the first NUM_CHANGED samples were changed."""
     before = usual.of(np.arange(NUM_CHANGED)).is_right.mean()
-    costs = {strength: float(before - own.is_right.mean()) for strength, own in by_strength.items()}
+    costs = {strength: float(before - samples.is_right.mean()) for strength, samples in by_strength.items()}
     strength = next((each for each, cost in costs.items() if cost >= COST), list(costs)[-1])
     share = min(COST / max(costs[strength], 1e-9), 1.0)
     others = by_strength[strength]
@@ -274,10 +274,10 @@ def power_when_taught(known: NDArray[np.floating], usual: Samples, strangers: Sa
     of_strangers = evidence(strangers, others)
 
     def windows(num_draws: int, share: float) -> NDArray[np.float64]:
-        own = generator.choice(of_known, (num_draws, NUM_WINDOW))
-        is_replaced = generator.random(own.shape) < share
-        own[is_replaced] = generator.choice(of_strangers, int(is_replaced.sum()))
-        return np.asarray(own.sum(axis=1))
+        odds = generator.choice(of_known, (num_draws, NUM_WINDOW))
+        is_replaced = generator.random(odds.shape) < share
+        odds[is_replaced] = generator.choice(of_strangers, int(is_replaced.sum()))
+        return np.asarray(odds.sum(axis=1))
 
     limit = np.quantile(windows(20_000, 0.0), 1 - FALSE_ALARMS)
     return float((windows(2_000, share) > limit).mean())
@@ -306,9 +306,9 @@ def measure(name: str, shift: Shift, target: Classes, num_draws: int) -> dict[st
 
 def decided(window: Samples, reference: Samples, target: Classes, *, seed: int) -> Decision:
     usual = Reference(answers=table(reference, target), accuracy={}, vectors=reference.vectors, what="held-out samples")
-    own = Window(begin=None, end=None, answers=table(window, target), num_repeated=0, reasons={})
+    answers = Window(begin=None, end=None, answers=table(window, target), num_repeated=0, reasons={})
     return decide(
-        own, usual, {"label": target}, false_alarms=FALSE_ALARMS, vectors=lambda: window.vectors, seed=seed
+        answers, usual, {"label": target}, false_alarms=FALSE_ALARMS, vectors=lambda: window.vectors, seed=seed
     )  # fmt: skip
 
 

@@ -71,20 +71,22 @@ def alignment_table(means: list[dict[str, Any]]) -> str:
 
     Those of the last epoch stand in brackets where val chose another.
     """
-    found = {(entry["case"], entry["training"]): entry for entry in means}
-    cases = list(dict.fromkeys(case for case, _ in found))
+    by_run = {(entry["case"], entry["training"]): entry for entry in means}
+    cases = list(dict.fromkeys(case for case, _ in by_run))
     heads = [f"{case.replace('_', ' → ')}, {head}" for case in cases for head in ("general head", "adapted head")]
     lines = ["| training | " + " | ".join(heads) + " | taken by val |", "|" + "---|" * (len(heads) + 2)]
-    for training in dict.fromkeys(training for _, training in found):
-        own = [found[case, training] for case in cases]
+    for training in dict.fromkeys(training for _, training in by_run):
+        entries = [by_run[case, training] for case in cases]
         cells = []
-        for entry in own:
+        for entry in entries:
             for head in ("general", "infomax"):
                 last = entry.get(f"last_{head}", entry[head])
                 cells.append(f"{entry[head]:.1f}" + (f" ({last:.1f})" if last != entry[head] else ""))
         taken = ""
         if training != "frozen":
-            taken = f"{sum(entry['num_finetuned'] for entry in own)} of {sum(entry['num_runs'] for entry in own)}"
+            taken = (
+                f"{sum(entry['num_finetuned'] for entry in entries)} of {sum(entry['num_runs'] for entry in entries)}"
+            )
         lines.append(f"| {training} | {' | '.join(cells)} | {taken} |")
     return "\n".join(lines) + "\n"
 

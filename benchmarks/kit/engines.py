@@ -216,8 +216,8 @@ def of_texts(*, is_fused_alone: bool) -> dict[str, Any]:
     def in_session() -> Any:
         return np.concatenate([run(windows[start : start + 32]) for start in range(0, len(windows), 32)])
 
-    found = torch.from_numpy(in_session())
-    cosines = {name: least_cosine(own[order], found) for name, own in vectors.items()}
+    expected = torch.from_numpy(in_session())
+    cosines = {name: least_cosine(computed[order], expected) for name, computed in vectors.items()}
     ways["onnxruntime.fp32"] = in_session
     rounds = in_turns(ways, num_samples=len(texts))
     autos = {f"auto.{precision}": rounds[f"fused.{precision}"] for precision in precisions}

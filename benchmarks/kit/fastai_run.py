@@ -118,7 +118,10 @@ def run(
         backbone="squeezenet", options=options,
     )  # fmt: skip
     tuned = fine_tune(model, source, data, options=options, seed=seed)
-    put(model, weights_at(tuned.verdict.share, begin, {key: own.clone() for key, own in model.state_dict().items()}))
+    put(
+        model,
+        weights_at(tuned.verdict.share, begin, {key: tensor.clone() for key, tensor in model.state_dict().items()}),
+    )
     seconds = time.perf_counter() - start
     answerer, transform = Answerer(model, device="cpu"), backbone.transform
     pixels = transform.stack([transform.prepare(samples.decoded(int(row))) for row in heldout])

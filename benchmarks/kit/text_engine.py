@@ -104,15 +104,15 @@ def compare_speeds(news: News, *, num_texts: int) -> dict[str, Any]:
         for number in range(ROUNDS):
             show(f"speed: round {number + 1} of {ROUNDS}")
             texts = news.texts[number * num_texts : (number + 1) * num_texts]
-            found = {}
+            vectors_of = {}
             for name, way in ways.items():
                 start = time.process_time()
-                found[name] = way(texts)
+                vectors_of[name] = way(texts)
                 speeds[name].append(num_texts / (time.process_time() - start))
             for key, product, name in products:
                 speeds[key].append(product_flops(product, name))
             for name in precisions:
-                cosines[name].append(least_cosine(found[name], found["sentence_transformers"]))
+                cosines[name].append(least_cosine(vectors_of[name], vectors_of["sentence_transformers"]))
     medians = {name: statistics.median(rounds) for name, rounds in speeds.items()}
     operations = operations_of(news)
     return medians | {

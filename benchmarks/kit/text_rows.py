@@ -51,10 +51,10 @@ def fuzz(place: Path, params: Params, *, num_tables: int) -> dict[str, Any]:
     wrong = {}
     for number in range(num_tables):
         table = make_table(chance, number)
-        found = scan_table(place / str(number), table, params)
-        counts.update(found)
-        if found["lost"] or found["invented"]:
-            wrong[table.name] = dict(found)
+        outcome = scan_table(place / str(number), table, params)
+        counts.update(outcome)
+        if outcome["lost"] or outcome["invented"]:
+            wrong[table.name] = dict(outcome)
     return {**counts, "wrong": wrong}
 
 

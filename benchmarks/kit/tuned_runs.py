@@ -79,7 +79,9 @@ def judged(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Judged:
 
 def chosen(path: Candidates, significance: float) -> float:
     """Return the share of the way that the project ships."""
-    history = History(epochs=[Epoch(epoch=each, train=None, val=NOTHING, val_calibrated_loss=0.0) for each in (0, 1)])
+    history = History(
+        epochs=[Epoch(epoch=number, train=None, val=NOTHING, val_calibrated_loss=0.0) for number in (0, 1)]
+    )
     history.kept = len(path) - 1
     return judge({TARGET: path}, history=history, significance=significance)[TARGET].share
 

@@ -86,14 +86,14 @@ def main() -> None:
     for name in reference["imported"]:
         with suppress(ImportError):  # some packages make modules that cannot be imported by their names
             import_module(name)
-    own = sorted(name for name in reference["imported"] if name.startswith("tasks."))
-    import_module("tasks.machine.sources").digest(*own)  # it keeps the parsed files
+    modules = sorted(name for name in reference["imported"] if name.startswith("tasks."))
+    import_module("tasks.machine.sources").digest(*modules)  # it keeps the parsed files
     again = forked(place, warm)
     assert again is not None
     assert again["results"] == reference["results"], "warm stores give other bytes than cold ones"
-    reference["handed_on"] = that_hand_on(own, code, place, reference=reference)
+    reference["handed_on"] = that_hand_on(modules, code, place, reference=reference)
     graph = build_graph("tasks", cache_dir=None, exclude_type_checking_imports=True)
-    for name in own:
+    for name in modules:
         anew = [name, *graph.find_downstream_modules(name)]
         facts = tried(name, code, place, warm=warm, reference=reference, anew=anew, most=options.most)
         print(json.dumps(facts), flush=True)
@@ -102,10 +102,10 @@ def main() -> None:
 def forget(names: Iterable[str]) -> None:
     """Let the next import of these modules read them again."""
     for name in names:
-        package, _, own = name.rpartition(".")
+        package, _, last = name.rpartition(".")
         sys.modules.pop(name, None)
         if package in sys.modules:
-            vars(sys.modules[package]).pop(own, None)  # else `from package import own` finds it there
+            vars(sys.modules[package]).pop(last, None)  # else `from package import last` finds it there
 
 
 def that_hand_on(own: Iterable[str], code: Path, place: Path, *, reference: dict[str, Any]) -> list[str]:
@@ -260,8 +260,8 @@ def forked(
     place: Path, stores: Path | None, *, is_first: bool = False, anew: Iterable[str] = ()
 ) -> dict[str, Any] | None:
     """Run `work` in a fork that imports the modules `anew` again; None where it fails. No `stores`: they are cold."""
-    own = place.with_name("own")
-    shutil.rmtree(own, ignore_errors=True)
+    folder = place.with_name("own")
+    shutil.rmtree(folder, ignore_errors=True)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -273,7 +273,7 @@ def forked(
             os.dup2(null, 2)
             forget(anew)
             with noted_calls(are_wanted=is_first) as called:
-                facts = work(place, stores or own / "stores", out=own / "out", is_first=is_first)
+                facts = work(place, stores or folder / "stores", out=folder / "out", is_first=is_first)
             facts["called"] = [(code.co_filename, code.co_firstlineno) for code in called]
             content = json.dumps(facts)
             with os.fdopen(writing, "w") as pipe:

@@ -31,8 +31,8 @@ def first_stale() -> str | None:
     check_parameters(has_batches=bool(batches))
     if untracked := [name for name in batches if not digest_of(name)]:
         raise ValueError(
-            f"{paths.batches()} lists {', '.join(untracked)}, which {paths.raw()} has no .dvc file of: "
-            "`dvc add` it, and commit that"
+            f"{paths.batches()} lists {', '.join(untracked)}, but {paths.raw()} has no .dvc file for it: "
+            "`dvc add` the batch, and commit that file"
         )
     answer_of("data", "status", "--json")  # it fails if DVC cannot read one of its files
     if not batches:  # DVC takes an empty list for a mistake

@@ -73,7 +73,7 @@ def waiting() -> Iterator[str]:
         if numbers := [f"{total:,} {kind.replace('.', ': ')}" for kind, total in totals.items() if total]:
             yield f"samples: {', '.join(numbers)}"
     if copies := sum(1 for _ in unfinished()):
-        yield f"copies: {copies} that a killed run left; the next `graftline train` or `ingest` goes on"
+        yield f"copies: {copies} that a killed run left; the next `graftline train` or `ingest` completes them"
     if address := os.environ.get("GRAFTLINE_LANDING"):
         yield f"landing: {landed(address)}"
     if paths.verdict().is_file() and paths.candidate().is_dir():

@@ -174,8 +174,8 @@ def sides_of(rows: "pd.DataFrame", model: "Classifier", adapt: AdaptOptions) -> 
     check_name_of_domain(*wanted)
     if not wanted:
         logger.info(
-            "adapted to no domain: adapt.targets is auto, and beside labelled domains there is none of which most "
-            "samples, and at least %d, have no label", adapt.min_unlabelled,
+            "adapted to no domain: adapt.targets is auto, which takes domains with at least %d samples without a label, "
+            "at least half of all; there is none beside labelled domains", adapt.min_unlabelled,
         )  # fmt: skip
         return None
     return Sides.of(rows, domain, labels, wanted=wanted)
@@ -242,8 +242,8 @@ def fit_unlike(
     val = drawn("val", VAL_SAMPLES)
     if len(val) < least_for(level):
         logger.warning(
-            "warning: val has %s samples, expected at least %s for adapt.unlike: %g, so that predict says of no sample "
-            "that it is unlike the trained ones: add samples, or raise adapt.unlike",
+            "warning: val has %s samples, expected at least %s for adapt.unlike: %g, so that predict marks no sample "
+            "as unlike: add samples, or raise adapt.unlike",
             f"{len(val):,}", f"{least_for(level):,}", level,
         )  # fmt: skip
         return None
@@ -251,7 +251,7 @@ def fit_unlike(
     limit = limit_of(known.distances(look(val).astype(np.float16)), level=level)
     assert limit is not None
     logger.info(
-        "a sample is unlike the trained ones beyond a distance of %.3f from %s of them; so are %g %% of samples of val",
+        "a sample is unlike those of train beyond a distance of %.3f from %s of them; so are %g %% of the samples of val",
         limit, f"{len(known.references):,}", 100 * level,
     )  # fmt: skip
     return Unlike.of(vars(known), limit=limit, level=level)

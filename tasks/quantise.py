@@ -139,7 +139,7 @@ def drawn(manifest: pd.DataFrame, targets: Mapping[str, Classes], *, seed: int) 
         ValueError: there is no target of classes, or train or val has no label of one.
     """
     if not targets:
-        raise ValueError("no target is of classes, by whose accuracy int8 is measured: leave embed.precision at auto")
+        raise ValueError("int8 is measured by an accuracy, and no target has classes: leave embed.precision at auto")
     parts = []
     for split in TRAINING:
         rows = manifest[manifest["split"] == split].drop_duplicates("sample_id")
@@ -149,7 +149,7 @@ def drawn(manifest: pd.DataFrame, targets: Mapping[str, Classes], *, seed: int) 
         for name, target in targets.items():
             of_target = first(strata(rows[name], target), MOST_SAMPLES[split] // len(targets))
             if not of_target.any():
-                raise ValueError(f"{split} has no label of the target {name}, by whose accuracy int8 is measured")
+                raise ValueError(f"{split} has no label of the target {name}, whose accuracy measures int8: label some")
             is_drawn |= of_target
         parts.append(rows[is_drawn])
     return pd.concat(parts, ignore_index=True)

@@ -135,7 +135,7 @@ def check(options: argparse.Namespace) -> None:
     from tasks.models.domains import AUTO
 
     if options.domain == AUTO:
-        raise ValueError("a service answers many callers at once, so samples do not tell the domain: name one")
+        raise ValueError("a service answers many callers at once, so their samples cannot choose the domain: name one")
     if options.log and options.log.resolve().is_relative_to(options.bundle.resolve()):
         raise ValueError(
             f"{options.log} lies in the bundle {options.bundle}, which stays as it is: name another folder"

@@ -133,7 +133,9 @@ def start_temporary_server(home: Path, *, seconds: float) -> None:
             pass
 
     if problem := problem_of(start, seconds=seconds):  # Prefect starts one that fails again and again
-        raise ConnectionError(f"Prefect's temporary server does not start ({problem}): `prefect server start` says why")
+        raise ConnectionError(
+            f"Prefect's temporary server does not start ({problem}): `prefect server start` shows why"
+        )
 
 
 def why_no_answer() -> str | None:

@@ -56,7 +56,7 @@ def check_variable(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or STEERING.search(name.upper()):
         raise ValueError(
             f"the secrets name the variable {name[:64]!r}, expected one that holds a password or a key, such as "
-            "AWS_SECRET_ACCESS_KEY: this one could tell a program what to run"
+            "AWS_SECRET_ACCESS_KEY: this one could make a program run other code"
         )
 
 

@@ -41,7 +41,7 @@ def watch(
             predictions, labels=labels, reference=reference, window=window, every=every, false_alarms=false_alarms
         )
         if status != 0:
-            raise ValueError("the answers could not be compared: the log above says why")
+            raise ValueError("the answers could not be compared: the log above has the reason")
         found, drifted = news()
         if drifted:
             deliver(event_of(found, drifted))

@@ -38,7 +38,7 @@ class Counters:
         self.swaps = Counter("graftline_serve_swaps", "Models that replaced the one in use.", registry=registry)
         self.refused = Counter("graftline_serve_refused_bundles", "Bundles that could not be used.", registry=registry)
         self.is_current = Gauge(
-            "graftline_serve_bundle_is_whole", "Whether the model in use is what lies in the place of the bundle.",
+            "graftline_serve_bundle_is_whole", "Whether the model in use is the one in the place of the bundle.",
             registry=registry,
         )  # fmt: skip
         self.model = Gauge(

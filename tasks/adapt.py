@@ -174,8 +174,8 @@ def sides_of(rows: "pd.DataFrame", model: "Classifier", adapt: AdaptOptions) -> 
     check_name_of_domain(*wanted)
     if not wanted:
         logger.info(
-            "adapted to no domain: adapt.targets is auto, which takes domains with at least %d samples without a label, "
-            "at least half of all; there is none beside labelled domains", adapt.min_unlabelled,
+            "adapted to no domain: adapt.targets is auto, which takes domains with at least %d samples without a "
+            "label, at least half of all; there is none beside labelled domains", adapt.min_unlabelled,
         )  # fmt: skip
         return None
     return Sides.of(rows, domain, labels, wanted=wanted)
@@ -251,7 +251,7 @@ def fit_unlike(
     limit = limit_of(known.distances(look(val).astype(np.float16)), level=level)
     assert limit is not None
     logger.info(
-        "a sample is unlike those of train beyond a distance of %.3f from %s of them; so are %g %% of the samples of val",
+        "a sample is unlike those of train beyond a distance of %.3f from %s of them; so are %g %% of val",
         limit, f"{len(known.references):,}", 100 * level,
     )  # fmt: skip
     return Unlike.of(vars(known), limit=limit, level=level)

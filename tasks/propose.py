@@ -226,7 +226,9 @@ def propose_for_texts(
         ValueError: the encoder that it needs is not installed.
     """
     seen = f"{tables[0].name} holds texts" if tables else "each file is a text"
-    own = PRESETS["small" if preset == "text" else preset]  # preset text is named by a person, in the file as shipped
+    values = PRESETS[
+        "small" if preset == "text" else preset
+    ]  # preset text is named by a person, in the file as shipped
     whys = {
         "backbone.weights": "all-MiniLM-L6-v2, which is installed",
         "finetune.unfreeze": "its last layer; the first ones are the most general",
@@ -238,7 +240,7 @@ def propose_for_texts(
     if columns:
         why = f"the columns of {tables[0].name} with a usual name, or several words long"
         wanted.append(Change(key="scan.text_columns", value=columns, why=why))
-    changes = unchanged(wanted, own=own, current=current)
+    changes = unchanged(wanted, own=values, current=current)
     if "backbone.weights" in [change.key for change in changes]:
         check_installed()
     return "text", changes if preset == "text" else [Change(key="preset", value="text", why=seen), *changes]

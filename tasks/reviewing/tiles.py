@@ -97,7 +97,7 @@ def gather(
         *_chosen(chosen, list(targets), pool),
         *_errors(evaluation, in_use),
     ]
-    about = {each for sample_id, twin, _ in reasons for each in (sample_id, twin)}
+    about = {identity for sample_id, twin, _ in reasons for identity in (sample_id, twin)}
     rows = _rows(manifest, about)
     outside = _rows(ledger[~ledger["reason"].isin(COPIES)], about)
     tiles: dict[str, Tile] = {}

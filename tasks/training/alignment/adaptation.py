@@ -198,11 +198,11 @@ def joint(problem: Problem) -> SpaceHead:
     One is the sources' own head at these shares, the other maximises the information at standardised features.
     """
     domains, shares, fit = problem.domains, problem.standardised_shares, problem.standardised_base
-    own = at_shares(problem.base, domains, shares)
+    shifted = at_shares(problem.base, domains, shares)
     at = with_shares(problem.standardised, domains.labels, shares / domains.shares)
     informed = at.fold(*maximise_information(at, domains, fit, expected=shares))
     space, moments = scaled(domains)
-    weight, bias = ((part + other) / 2 for part, other in zip(own, informed, strict=True))
+    weight, bias = ((part + other) / 2 for part, other in zip(shifted, informed, strict=True))
     return SpaceHead(space, moments.unfold(weight, bias), {"l2": fit.l2} | both(domains, shares))
 
 

@@ -28,8 +28,8 @@ class Moments:
 
     def fold(self, weight: Array, bias: Array) -> tuple[Array, Array]:
         """Return the layer (k, dim), (k,) for vectors as they are, from one for standardised vectors."""
-        own = weight / self.deviation
-        return own, bias - own @ self.mean
+        plain = weight / self.deviation
+        return plain, bias - plain @ self.mean
 
     def unfold(self, weight: Array, bias: Array) -> tuple[Array, Array]:
         """Return the layer (k, dim), (k,) for standardised vectors, from one for vectors as they are."""

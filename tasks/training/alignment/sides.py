@@ -104,4 +104,4 @@ class Sides:
 
 def has_any(labels: Mapping[str, Labels]) -> NDArray[np.bool_]:
     """Return (n,) whether a sample has a label of any target."""
-    return np.asarray(np.any([own != MISSING for own in labels.values()], axis=0))
+    return np.asarray(np.any([of_target != MISSING for of_target in labels.values()], axis=0))

@@ -124,12 +124,12 @@ def slope_pixels(tiles: Tensor, shape: torch.Size) -> Tensor:
     """Return (n, height, width, in) of tiles (36, num_tiles, in): the transpose of `transformed_tiles`."""
     n, height, width, given = shape
     down, across = -(-height // INNER), -(-width // INNER)
-    own = (PIXELS.T @ tiles.flatten(1)).view(TILE, TILE, n, down, across, given)
+    pixels = (PIXELS.T @ tiles.flatten(1)).view(TILE, TILE, n, down, across, given)
     padded = tiles.new_zeros(n, down * INNER + INNER, across * INNER + INNER, given)
     for row in range(TILE):
         for column in range(TILE):
             rows, columns = slice(row, row + down * INNER, INNER), slice(column, column + across * INNER, INNER)
-            padded[:, rows, columns] += own[row, column]
+            padded[:, rows, columns] += pixels[row, column]
     return padded[:, 1 : height + 1, 1 : width + 1]
 
 

@@ -114,7 +114,7 @@ class Verdict:
 
     def facts(self) -> dict[str, Any]:
         """Return the verdict as JSON."""
-        candidates = [{"share": share} | own.facts() for share, own in self.candidates.items()]
+        candidates = [{"share": share} | judged.facts() for share, judged in self.candidates.items()]
         facts = {
             "candidates": candidates, "is_finetuned": self.is_finetuned, "p_value": self.p_value,
             "reason": self.reason, "share": self.share,
@@ -227,5 +227,8 @@ def losses_of(candidates: Mapping[float, OnVal], *, head: OnVal | None = None) -
     losses = [f"{head.loss:.4f} of the head alone"] if head else []
     return ", ".join(
         losses
-        + [f"{own.loss:.4f} {words.get(share) or f'at {share:.0%} of the way'}" for share, own in candidates.items()]
+        + [
+            f"{judged.loss:.4f} {words.get(share) or f'at {share:.0%} of the way'}"
+            for share, judged in candidates.items()
+        ]
     )

@@ -82,9 +82,9 @@ def fit_heads(
 
 def labelled(target: Target, vectors: Vectors, truths: Tensor) -> tuple[Vectors, Truths]:
     """Return the vectors with a label of the target among truths (n, width), and these labels as it encodes them."""
-    own = truths.numpy()
-    is_labelled = ~np.isnan(own[:, 0])
-    return vectors[is_labelled], target.truths_of(own[is_labelled])
+    columns = truths.numpy()
+    is_labelled = ~np.isnan(columns[:, 0])
+    return vectors[is_labelled], target.truths_of(columns[is_labelled])
 
 
 @torch.no_grad()

@@ -82,7 +82,7 @@ class Outcome:
         return facts | {
             "verdicts": verdicts,
             "trunks": self.trunks(),
-            "trainings": [{"targets": list(names)} | own for names, own in trainings.items()],
+            "trainings": [{"targets": list(names)} | training for names, training in trainings.items()],
         }
 
     def curves(self) -> pd.DataFrame:
@@ -93,8 +93,8 @@ class Outcome:
             return table
         for name in self.verdicts:
             names = self.chosen[name] or next(names for names in self.tuned if name in names)
-            own = target_curves(self.tuned[names].history, names.index(name), name, self.targets[name])
-            table = table.join(own, on="epoch")
+            curves = target_curves(self.tuned[names].history, names.index(name), name, self.targets[name])
+            table = table.join(curves, on="epoch")
         return table
 
 

@@ -92,7 +92,7 @@ class Data:
             train=self.train[has_label[self.train]],
             val=self.val[is_kept],
             unlabelled=self.unlabelled,
-            words={name: own[is_kept] for name, own in self.words.items() if name in names},
+            words={name: logits[is_kept] for name, logits in self.words.items() if name in names},
         )
 
 
@@ -115,7 +115,7 @@ class Tuned:
 
     def paths(self) -> dict[str, dict[float, Judged]]:
         """Return the results by target and share of the way."""
-        return {name: {share: own[name] for share, own in self.judged.items()} for name in self.judged[HEAD]}
+        return {name: {share: results[name] for share, results in self.judged.items()} for name in self.judged[HEAD]}
 
     @property
     def verdict(self) -> Verdict:
@@ -218,9 +218,9 @@ def fine_tune(
     def train(epoch: int) -> Iterator[Minibatch]:
         whole = rows_of(epoch).reshape(total, -1)
         rows = peers.share(whole.T).T
-        own = rows.shape[1]
-        labels = torch.split(data.labels[rows.reshape(-1)], own)
-        yield from zip(source.minibatches(rows.reshape(-1), view_of(epoch), size=own), labels, strict=True)
+        size_here = rows.shape[1]
+        labels = torch.split(data.labels[rows.reshape(-1)], size_here)
+        yield from zip(source.minibatches(rows.reshape(-1), view_of(epoch), size=size_here), labels, strict=True)
 
     def unlabelled(epoch: int) -> Iterator[Unlabelled]:
         is_source = np.split(~np.isin(rows_of(epoch), data.unlabelled), range(size, total * size, size))
@@ -281,10 +281,10 @@ def drawn(rows: Positions, num: int, *, seed: int, epoch: int) -> Positions:
 
 def calibrate(model: Classifier, judged: Mapping[str, Judged]) -> None:
     """Set the calibration of each target, its temperature, and the factors of words, as they suit val best."""
-    for name, own in judged.items():
-        model.targets[name], model.temperatures[name] = own.target, own.temperature
+    for name, result in judged.items():
+        model.targets[name], model.temperatures[name] = result.target, result.temperature
         if model.words and name in model.words.factors:
-            model.words.factors[name] = own.factors
+            model.words.factors[name] = result.factors
 
 
 def open_source(

@@ -74,7 +74,7 @@ def unfrozen_blocks(model: Classifier, last: Literal["all"] | int) -> list[nn.Mo
         graph = trace(model.backbone, shares_weights=True)
         graph.delete_all_unused_submodules()
         used = {id(parameter) for parameter in graph.parameters()}
-        blocks = [block for block in blocks if any(id(own) in used for own in block.parameters())]
+        blocks = [block for block in blocks if any(id(parameter) in used for parameter in block.parameters())]
     elif not blocks and last != "all":
         raise ValueError(
             f"finetune.unfreeze is {last}, but {model.backbone.architecture} has no layers that run one after the "

@@ -49,8 +49,8 @@ class Alignment:
             return 0.0, [torch.zeros_like(features) for features in leaves]
         scale = torch.cat([ours, theirs]).detach().square().mean().sqrt().clamp(min=1e-12)
         value = self.weight * self.term(ours / scale, theirs / scale, progress)
-        own = list(self.term.parameters())
-        pulls = torch.autograd.grad(value, [*leaves, *own], allow_unused=True, materialize_grads=True)
-        for parameter, gradient in zip(own, pulls[len(leaves) :], strict=True):
+        parameters = list(self.term.parameters())
+        pulls = torch.autograd.grad(value, [*leaves, *parameters], allow_unused=True, materialize_grads=True)
+        for parameter, gradient in zip(parameters, pulls[len(leaves) :], strict=True):
             parameter.grad = gradient
         return value.item(), list(pulls[: len(leaves)])

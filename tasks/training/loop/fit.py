@@ -274,7 +274,7 @@ class _State:
     ) -> bool:
         """Do one step. Return False, and change nothing, where the loss is not finite."""
         device = self.parameters[0].device
-        inputs, labels = (to_device(each, device) for each in minibatch)
+        inputs, labels = (to_device(tensor, device) for tensor in minibatch)
         parameters = [parameter for parameter in self.parameters if parameter.requires_grad]
         shards = self._shards(inputs, labels)
         counts = label_counts(self.targets, labels)
@@ -340,7 +340,7 @@ class _State:
 
     def _split(self, inputs: Inputs, labels: Tensor, other: Tensor | None = None, *, share: float = 1.0) -> list[Shard]:
         size = SHARD if self.pool else len(labels)
-        split = (each.split(size) for each in (inputs, labels, labels if other is None else other))
+        split = (part.split(size) for part in (inputs, labels, labels if other is None else other))
         return [Shard(one, its, mixed, share) for one, its, mixed in zip(*split, strict=True)]
 
     def _pass(self, numbered: tuple[int, Shard], *, counts: Tensor) -> Passed:
@@ -520,7 +520,9 @@ def one_core_each(model: nn.Module, options: FitOptions) -> Iterator[Pool | None
 
 def scores_of(facts: dict[str, Any] | None) -> Scores | None:
     """Return the scores that a checkpoint keeps as JSON."""
-    return Scores(**facts | {"of_targets": tuple(OfTarget(**own) for own in facts["of_targets"])}) if facts else None
+    return (
+        Scores(**facts | {"of_targets": tuple(OfTarget(**fields) for fields in facts["of_targets"])}) if facts else None
+    )
 
 
 def _line(epoch: Epoch, epochs: int, targets: Mapping[str, Target]) -> str:

@@ -95,13 +95,13 @@ class Total:
         return sum(map(len, self._labels))
 
     def scores(self) -> Scores:
-        own = tuple(_scores_of(target, logits, truths) for target, _, logits, truths in self.by_target())
-        losses = [scores.loss for scores in own if scores.loss is not None]
-        accuracies = [scores.accuracy for scores in own if scores.accuracy is not None]
+        of_targets = tuple(_scores_of(target, logits, truths) for target, _, logits, truths in self.by_target())
+        losses = [scores.loss for scores in of_targets if scores.loss is not None]
+        accuracies = [scores.accuracy for scores in of_targets if scores.accuracy is not None]
         return Scores(
             loss=sum(losses) / max(len(losses), 1),
             accuracy=sum(accuracies) / max(len(accuracies), 1),
-            of_targets=own,
+            of_targets=of_targets,
         )
 
     def calibrated_losses(self) -> NDArray[np.float64]:

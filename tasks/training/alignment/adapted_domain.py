@@ -101,11 +101,11 @@ def adapt_domain(
     if normalise and any(facts[target]["method"] not in UNSHIFTED for target in layers):
         statistics, spaces = normalise(name)
         for target, domains in known.items():
-            vectors = spaces[target].look(sides.targets[name])
-            again = replace(domains, target=replace(domains.target, vectors=vectors))
+            own_vectors = spaces[target].look(sides.targets[name])
+            again = replace(domains, target=replace(domains.target, vectors=own_vectors))
             adapted = adapt(again, replace(options, method=facts[target]["method"]), seed=seed)
             before = likeliest(adapted.source_only.logits(domains.target.vectors))
-            changed = float((likeliest(adapted.head.logits(vectors)) != before).mean())
+            changed = float((likeliest(adapted.head.logits(own_vectors)) != before).mean())
             facts[target] |= adapted.head.facts | {
                 "asked": options.method, "changed": changed, "statistics": "own"
             }  # fmt: skip

@@ -62,7 +62,7 @@ def domains_to_align(manifest: pd.DataFrame, options: FinetuneOptions) -> list[s
         return []
     logger.info(
         "fine-tuning aligns the features of %s (%s samples, without labels) by %s; val has few of its labels or none, "
-        "so val does not show the gain there: held-out labels of the domain do, in the gate",
+        "so that val does not show the gain: held-out labels of the domain do, in the gate",
         listed(names), f"{len(samples_of(manifest, names)):,}", options.align,
     )  # fmt: skip
     return names

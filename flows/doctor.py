@@ -102,7 +102,7 @@ def dvc_remote() -> str:
 
 
 def weights() -> str:
-    """Return that the weights of params.yaml can be had. Raises ValueError where they cannot."""
+    """Return that the weights of params.yaml are available. Raises ValueError where they are not."""
     from flows.workspace.parameters import proposal
 
     proposal(None)

@@ -102,7 +102,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """A pretrained network that can be had."""
+    """A pretrained network whose weights are here or can be downloaded."""
 
     architecture: str
     weights: str  # as in backbone.weights
@@ -114,7 +114,7 @@ def run(
     *, raw: Path | None, backbones: Path, preset: str, modality: Modality, scan: ScanParams, backbone: BackboneOptions,
     finetune: FinetuneOptions,
 ) -> None:  # fmt: skip
-    """Print what params.yaml should have for a batch; without --raw only check that the weights can be had.
+    """Print the values of params.yaml that suit a batch; without --raw only check that the weights are available.
 
     Args:
         raw: the batch, anywhere: a folder, a Parquet file or a table of texts

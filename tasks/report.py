@@ -187,7 +187,7 @@ def in_words_of(gallery: pd.DataFrame, targets: dict[str, Target]) -> pd.DataFra
 def drawn_rows(identities: "pd.Series[str]", heldout: Any, *, limit: int) -> Any:
     """Return the rows of the manifest that the map shows: the held-out ones, at most `limit`.
 
-    Of more, it shows those with the smallest hashes: a random draw that stays the same.
+    If there are more, it shows those with the smallest hashes: a random draw that stays the same.
     """
     if len(heldout) <= limit:
         return heldout

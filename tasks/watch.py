@@ -1,4 +1,4 @@
-"""Answers of a model in; whether they or their samples drifted from those that the model learned, out.
+"""Answers of a model in; whether they or their samples drifted from the model's training, out.
 
 `graftline watch PREDICTIONS…` compares windows of answers with those to the held-out samples. Labels that come later
 show how often the answers were right.
@@ -192,7 +192,7 @@ def with_vectors(reference: "Reference", bundle: Path, project: "Mapping[str, Pa
     They also show which of these samples the bundle's detector marks as unlike, if it has one.
 
     The vectors lie in the stage's files or in the embedding store; samples that have none in either are embedded
-    again. Of many samples a part is taken, those with the smallest hashes.
+    again. If there are many samples, those with the smallest hashes are taken.
     """
     paths = {name: path for name in OF_PROJECT if (path := project.get(name)) is not None}
     if len(paths) < len(OF_PROJECT):

@@ -32,7 +32,7 @@ def take_secrets(secrets: Secrets) -> None:
     """Put the blocks' values into the environment.
 
     Raises:
-        ValueError: a block is missing, or a variable is none for secrets.
+        ValueError: a block is missing, or a variable must not hold a secret.
     """
     from prefect.blocks.system import Secret
 

@@ -61,7 +61,7 @@ def check_parameters(*, has_batches: bool = True) -> None:
 
 
 def proposal(batch: Path | None) -> dict[str, Any]:
-    """Return the output of `tasks.propose` for a batch; without a batch it only checks that the weights can be had.
+    """Return the output of `tasks.propose` for a batch; without a batch it only checks that the weights are available.
 
     Raises:
         ValueError: params.yaml is wrong, or weights are neither here nor to be downloaded.

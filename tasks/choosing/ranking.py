@@ -53,7 +53,7 @@ def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def front(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return those that no other beats in score and speed at once (Pareto), the slowest first."""
+    """Return the candidates that no other beats in score and speed at once (Pareto), the slowest first."""
     best: list[Candidate] = []
     for one in sorted(candidates, key=lambda one: (-one.cost.samples_per_second, -one.score)):
         if not best or one.score > best[-1].score:

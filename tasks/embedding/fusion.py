@@ -219,7 +219,7 @@ def _functional_layer(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
 
 
 def _is_plain_attention(attention: nn.MultiheadAttention, node: fx.Node) -> bool:
-    """Return whether a step is self-attention without masks, whose weights nobody asks for."""
+    """Return whether a step is self-attention without masks, whose weights are not used."""
     is_self = len(node.args) == 3 and len(set(node.args)) == 1
     is_whole = attention.in_proj_weight is not None and attention.bias_k is None and not attention.add_zero_attn
     return is_self and is_whole and attention.batch_first and node.kwargs == {"need_weights": False}

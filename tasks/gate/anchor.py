@@ -21,7 +21,7 @@ DIGITS = 16  # of the digest that names a sample with its label
 
 
 class Anchor(BaseModel):
-    """The errors of the best model that was in use, by the sample and its label. Of classes 1 is wrong.
+    """The errors of the best model that was in use, by the sample and its label. For classes, 1 means wrong.
 
     A sample whose label was corrected counts as another sample: the error was measured against the old label.
     """

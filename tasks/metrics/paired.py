@@ -72,7 +72,7 @@ class Paired:
     def p_value(self) -> float:
         """The one-sided p-value that the candidate is worse only by chance.
 
-        Of classes it is that of the exact sign-flip test by groups, which is McNemar's exact test where each sample is
+        For classes it is that of the exact sign-flip test by groups, which is McNemar's exact test where each sample is
         a group of its own.
         """
         if self.is_of_classes:
@@ -91,7 +91,7 @@ class Paired:
         return flips.smallest_detectable(significance=significance)
 
     def p_value_of_margin(self, margin: float) -> float:
-        """Return the probability of such good results of a candidate that truly loses the margin or more.
+        """Return the probability of results as good as these for a candidate that truly loses the margin or more.
 
         For classes it is the p-value of Tango's score test for paired shares (Tango 1998), whose variance is that of
         the samples times the design effect of the groups; see `tail`. For other kinds it is that of a t-test by groups,
@@ -127,7 +127,7 @@ class Paired:
     def interval(self, *, confidence: float) -> tuple[float, float] | None:
         """Return the ends of the two-sided interval of the true loss; None for too few differences.
 
-        Of classes they are the losses that Tango's score test does not refute.
+        For classes they are the losses that Tango's score test does not refute.
         """
         level = (1 - confidence) / 2
         if not self.is_of_classes:

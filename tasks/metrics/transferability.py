@@ -7,8 +7,8 @@ The scores are those of n samples with vectors (n, dim). Each is the higher the 
 - `knn`: the answers of the weighted nearest neighbours of each sample (Wu et al. 2018);
 - `probe`: the answers of a ridge regression on other samples (Rifkin and Lippert 2007), in NUM_FOLDS folds.
 
-The last two leave each sample out of its own answer. Of classes they are accuracies, of numbers and several labels the
-explained variance (R²).
+The last two leave each sample out of its own answer. For classes they are accuracies, for numbers and several labels
+the explained variance (R²).
 """
 
 from dataclasses import dataclass

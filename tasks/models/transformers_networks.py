@@ -1,6 +1,6 @@
 """Image encoders of Hugging Face's transformers: build one from its config.json, and read its weights and transform.
 
-Of a model of images and texts, such as CLIP or SigLIP, it is the image tower. No code of a stranger is run.
+For a model of images and texts, such as CLIP or SigLIP, this is the image tower. No code of a stranger is run.
 
 It is imported only where `backbone.library` is transformers, and transformers itself only inside its functions.
 """

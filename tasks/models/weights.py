@@ -76,7 +76,7 @@ def load_backbone(
     Args:
         architecture: the name of a classifier in its library.
         weights: the torchvision name of weights (downloaded unless cached; their hash is checked), a safetensors or
-            state-dict file (loaded without running code), or "random". Of the other libraries see their
+            state-dict file (loaded without running code), or "random". For the other libraries see their
             `find_pretrained`; a state-dict file is not read. `@sha256:…` behind it allows no other file.
         library: torchvision, timm or transformers.
         features, power, flip, resolutions: see `Backbone`.

@@ -145,7 +145,7 @@ class Journal:
 
 
 def _new_file(folder: Path) -> BufferedWriter:
-    """Return a new journal, locked. Another process may take a journal for one that nobody holds until it is locked."""
+    """Return a new journal, locked. Until it is locked, another process may take it for an abandoned one."""
     while True:
         now = datetime.now(UTC)
         file = (folder / f".answers-{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}.journal").open("xb")

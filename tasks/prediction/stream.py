@@ -43,7 +43,7 @@ class Answers:
 
 @dataclass(kw_only=True)
 class Decoded:
-    """A minibatch on its way: its inputs, and those that are samples, stacked; None where there is none, or no more."""
+    """A minibatch on its way: its inputs, and the samples among them, stacked; None without any, or once released."""
 
     inputs: list[Input]
     sample_ids: list[str]

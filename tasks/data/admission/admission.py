@@ -34,8 +34,8 @@ class Admission:
     """The decisions: every sample is a row of the manifest or of the ledger. The manifest has the pool, too.
 
     `targets` have the classes or labels in use, in the order of the logits; one that has no label at all is left out.
-    `probation` counts the samples of each class in probation, by target. `labels` are those that are set aside while
-    their sample has others or waits in the pool, and `labels_of_ledger` counts those of the samples in the ledger.
+    `probation` counts the samples of each class in probation, by target. `labels` are set aside while their sample has
+    others or waits in the pool. `labels_of_ledger` counts the labels of samples in the ledger.
     """
 
     manifest: pd.DataFrame

@@ -114,7 +114,7 @@ def _others(columns: Sequence[str], targets: Collection[str], why: str) -> dict[
 def _of_the_first_batches(
     samples: pd.DataFrame, columns: Sequence[str], *, min_samples: int
 ) -> tuple[list[str], dict[str, str]]:
-    """Return the columns that the first batches make targets, and why each other column is none."""
+    """Return the columns that the first batches make targets, and why each other column is no target."""
     place = pd.Series(pd.factorize(samples["batch"])[0], index=samples.index)  # the number of each sample's batch
     begins = {name: place[samples[name].first_valid_index()] for name in columns if samples[name].notna().any()}
     reached = {name: _since(samples[name], place, min_samples=min_samples) for name in begins}

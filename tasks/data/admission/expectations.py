@@ -163,8 +163,8 @@ def tables(
 ) -> dict[str, pd.DataFrame]:
     """Return the tables of the suites.
 
-    `samples` is the manifest with the aspect ratio of every image and the shares that its classes have of all labels,
-    0..1; of several labels, the share of the samples that have the rarest, and the commonest one.
+    `samples` is the manifest with the aspect ratio of every image and, for each of its classes, the class's share of
+    all labels, 0..1; for several labels, the shares of the samples with the rarest and with the commonest one.
     `batches` has a row a batch and target, with the number of samples, the drift, and the share of the texts that
     have remains of HTML, 0..1.
     """

@@ -70,7 +70,7 @@ def other_separator(labels: "pd.Series[Any]", separator: str) -> str | None:
 
 
 def known_scale(names: Sequence[str]) -> list[str]:
-    """Return the names in the order of a scale that has them all; [] where there is none, or too few are there."""
+    """Return the names in the order of a known scale that has them all; [] without such a scale, or for few names."""
     spelt = {plain(name): name for name in names}
     for scale in SCALES if LEAST_STEPS <= len(spelt) == len(names) else ():
         places = {plain(step): place for place, step in enumerate(scale)}

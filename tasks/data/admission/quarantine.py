@@ -23,7 +23,7 @@ LONGEST_DETAIL = 200  # characters of a message
 
 
 def unlabelled_copies(samples: pd.DataFrame, *, targets: Sequence[str]) -> pd.DataFrame:
-    """Set aside copies without a label of samples that are there with a label, or already there without one."""
+    """Set aside unlabelled copies of samples that have a label, and all but one of samples that have none."""
     is_unlabelled = samples[list(targets)].isna().all(axis=1)
     if not is_unlabelled.any():
         return _reasons(samples[:0], COPY, "")

@@ -4,7 +4,7 @@ labels", Northcutt et al. 2021).
 The probabilities of a sample are the geometric mean of those by a head that did not learn from it, and of the votes of
 its nearest training samples: each finds errors that the other does not.
 
-A class has a threshold: the mean probability that samples with its label have of it, SURE at most. A label is suspected
+A class has a threshold: the mean probability of it over the samples with its label, at most SURE. A label is suspected
 where another class is at or above its threshold, and is likelier than the label: the off-diagonal entries of the
 confident joint.
 """

@@ -114,8 +114,8 @@ def find_twins(
     """Return the nearest twins of both sides.
 
     Twins are pairs whose vectors have at least the cosine `min_cosine`, and whose hashes have at most the distance
-    `max_distance`. `tile` is the number of left and right samples in a block. Of the left side a block of vectors is in
-    memory, of the right side all.
+    `max_distance`. `tile` is the number of left and right samples in a block. One block of the left side's vectors is
+    in memory, and all vectors of the right side.
     """
     rows, columns = tile
     units = _unit_rows(right.vectors[: len(right)])

@@ -26,7 +26,7 @@ class Files:
         self.endings = endings
 
     def find(self, path: str, *, folder: str = "") -> str | None:
-        """Return the file at exactly this path, but for spaces around it and the form of its accents.
+        """Return the file at exactly this path, apart from spaces around it and the form of its accents.
 
         `folder` is that of the table, with a slash behind it: paths may begin there.
         """

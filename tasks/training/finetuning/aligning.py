@@ -19,7 +19,7 @@ LEAST_SAMPLES = 20  # of a domain: fewer do not show where its features lie
 def domains_to_align(manifest: pd.DataFrame, options: FinetuneOptions) -> list[str]:
     """Return the domains to align to, in alphabetical order; none where fine-tuning aligns nothing.
 
-    Where no domain has enough samples, or no sample of another has a label, a warning reports it, and there are none.
+    Where no domain has enough samples, or no sample of another has a label, a warning reports it, and none is returned.
 
     Args:
         manifest: the samples of train, val and the pool.

@@ -103,8 +103,8 @@ def main() -> None:
         raw={"stages": measured, "megabytes": megabytes},
         claims=[
             *(
-                Claim(name=f"cost.growth_exponent.{stage}", value=exponent(cost), target=1.05, at_least=False)
-                for stage, cost in measured.items()
+                Claim(name=f"cost.growth_exponent.{stage}", value=exponent(costs), target=1.05, at_least=False)
+                for stage, costs in measured.items()
             ),
             *(
                 Claim(name=f"cost.{kind}_megabytes", value=value, target=MOST_MEGABYTES, at_least=False)

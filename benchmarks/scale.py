@@ -224,13 +224,13 @@ def writers(place: Path, arguments: argparse.Namespace) -> tuple[Any, list[Claim
 def play_writers(path: Path, process: int, *, num_values: int, num_writers: int) -> None:
     """Add a part of the values, for some of the writers in turn."""
     store = Store(path, recipe={}, value_bytes=VALUE_BYTES)
-    writers = [store.segment() for _ in range(process, num_writers, PROCESSES)]
+    segments = [store.segment() for _ in range(process, num_writers, PROCESSES)]
     numbers = np.arange(process, num_values, PROCESSES)
     for turn, some in enumerate(np.array_split(numbers, -(-len(numbers) // ADDED_AT_ONCE))):
         values = np.repeat((some % 256).astype(np.uint8)[:, None], VALUE_BYTES, axis=1)
-        writers[turn % len(writers)].add(list(map(key_of, some.tolist())), values)
-    for writer in writers:
-        writer.close()
+        segments[turn % len(segments)].add(list(map(key_of, some.tolist())), values)
+    for segment in segments:
+        segment.close()
 
 
 def key_of(number: int) -> str:

@@ -274,10 +274,10 @@ def power_when_taught(known: NDArray[np.floating], usual: Samples, strangers: Sa
     of_strangers = evidence(strangers, others)
 
     def windows(num_draws: int, share: float) -> NDArray[np.float64]:
-        odds = generator.choice(of_known, (num_draws, NUM_WINDOW))
-        is_replaced = generator.random(odds.shape) < share
-        odds[is_replaced] = generator.choice(of_strangers, int(is_replaced.sum()))
-        return np.asarray(odds.sum(axis=1))
+        drawn = generator.choice(of_known, (num_draws, NUM_WINDOW))
+        is_replaced = generator.random(drawn.shape) < share
+        drawn[is_replaced] = generator.choice(of_strangers, int(is_replaced.sum()))
+        return np.asarray(drawn.sum(axis=1))
 
     limit = np.quantile(windows(20_000, 0.0), 1 - FALSE_ALARMS)
     return float((windows(2_000, share) > limit).mean())

@@ -226,9 +226,8 @@ def propose_for_texts(
         ValueError: the encoder that it needs is not installed.
     """
     seen = f"{tables[0].name} holds texts" if tables else "each file is a text"
-    values = PRESETS[
-        "small" if preset == "text" else preset
-    ]  # preset text is named by a person, in the file as shipped
+    # preset text is named by a person, in the file as shipped
+    values = PRESETS["small" if preset == "text" else preset]
     whys = {
         "backbone.weights": "all-MiniLM-L6-v2, which is installed",
         "finetune.unfreeze": "its last layer; the first ones are the most general",

@@ -213,9 +213,7 @@ def compare(
         if name not in rows:
             continue
         truths = target.encode(rows[name])
-        usual, int8 = (
-            accuracy(target, vectors_of, truths, rows["split"].to_numpy(), options) for vectors_of in vectors
-        )
+        usual, int8 = (accuracy(target, of_one, truths, rows["split"].to_numpy(), options) for of_one in vectors)
         line = f"target {name}: accuracy on val {int8:.4f} with int8, {usual:.4f} without"
         if usual - int8 > MOST_LOSS:
             raise ValueError(f"int8 is refused: {line}, expected to lose at most {MOST_LOSS}: keep embed.precision")

@@ -67,7 +67,7 @@ def news() -> tuple[Found, list[Found]]:
     return found, [one for one in drifted if one["key"] not in known and not judged.issuperset(one["files"])]
 
 
-def mark_as_told(found: Found, drifted: Sequence[Found]) -> None:
+def mark_as_reported(found: Found, drifted: Sequence[Found]) -> None:
     """Remember drifted windows, and the files of which every answer was judged: no later watch reports them again."""
     reported = _reported()
     windows = [*reported["windows"], *(window["key"] for window in drifted)]

@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.events import Event, Resource
 from prefect.states import Completed, Failed
 
-from flows.in_use.drift import Found, compare, event_id, mark_as_told, news
+from flows.in_use.drift import Found, compare, event_id, mark_as_reported, news
 from flows.server.events import deliver
 from flows.server.plan import check_planned
 from flows.workspace.redaction import in_a_line
@@ -45,7 +45,7 @@ def watch(
         found, drifted = news()
         if drifted:
             deliver(event_of(found, drifted))
-        mark_as_told(found, drifted)
+        mark_as_reported(found, drifted)
     except (OSError, ValueError) as error:
         return Failed(message=in_a_line(error))
     for one in drifted:

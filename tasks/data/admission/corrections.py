@@ -52,7 +52,7 @@ class Correction:
         return f"{printable(self.who)}: {what}"
 
 
-COLUMNS = [field.name for field in fields(Correction) if field.name != "line"]
+COLUMNS = [column.name for column in fields(Correction) if column.name != "line"]
 
 
 @dataclass(frozen=True, kw_only=True)

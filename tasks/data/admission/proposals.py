@@ -84,7 +84,7 @@ def line(name: str, declaration: Declaration, *, others: Mapping[str, str]) -> s
     kind, settings = declaration["kind"], {key: value for key, value in declaration.items() if key != "kind"}
     parts = [f"kind: {kind}", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items())]
     kinds = {**others, name: f"{{{', '.join(parts)}}}" if settings else kind}
-    return f"validate.targets: {{{', '.join(f'{quoted(each)}: {own}' for each, own in kinds.items())}}}"
+    return f"validate.targets: {{{', '.join(f'{quoted(target)}: {declared}' for target, declared in kinds.items())}}}"
 
 
 def is_list(cell: str) -> bool:

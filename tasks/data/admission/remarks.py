@@ -40,7 +40,7 @@ def about_columns(
     if options.targets:
         return
     renamed = perhaps_one_target(samples, [name for name in targets if targets[name].kind == "classes"], passed_over)
-    others = [name for name in passed_over if name not in [alike["column"] for alike in renamed]]
+    others = [name for name in passed_over if name not in [renaming["column"] for renaming in renamed]]
     if others:
         columns = ", ".join(f"{name!r} ({passed_over[name]})" for name in others)
         choice = f"validate.targets: [{', '.join(map(quoted, [*targets, others[0]]))}]"

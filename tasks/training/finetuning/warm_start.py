@@ -28,7 +28,7 @@ RATE = 0.3  # of the learning rates of a training from the backbone
 MOST_EPOCHS = 5  # each is judged on all of val, which costs more than the few steps of an epoch
 LEAST_LABELS = 32  # of each target that are learned from, as far as there are so many
 MOST_BATCHES = 32  # since the model in use was trained
-OF_START = tuple(field.name for field in fields(StartOptions))  # params that change nothing where none is in use
+OF_START = tuple(option.name for option in fields(StartOptions))  # params that change nothing where none is in use
 
 Lineage = Mapping[str, Any]  # of a model: the data, the code and the settings of its training
 

@@ -124,7 +124,7 @@ def main() -> None:
 
 
 class Project:
-    """A project processes batches of drawn letters land one by one."""
+    """A project whose batches of drawn letters land one by one."""
 
     def __init__(self, place: Path, *, num_pictures: int) -> None:
         self.folder = place / "project"
@@ -150,7 +150,7 @@ class Project:
         return night
 
     def each_alone(self) -> dict[str, dict[str, Any]]:
-        """Run every stage again, each in a process that has imported nothing; return its seconds as `night` does."""
+        """Run every stage again, each in a process that has imported nothing; return their seconds, as `night` does."""
         stages: dict[str, dict[str, Any]] = self.measured(sys.executable, "-m", "dvc", "repro", "--force")["stages"]
         return stages
 

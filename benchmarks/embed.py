@@ -34,9 +34,9 @@ images.
 Ratios are medians of rounds in which all take turns, of processor time.
 
 - over_onnxruntime: the execution that `embed.execution: auto` takes in fp32, over ONNX Runtime in fp32.
-`fused_over_onnxruntime` beside the speeds is the same of our own graph.
+  `fused_over_onnxruntime` beside the speeds is the same of our own graph.
 - share_of_peak: the operations a second of that execution in fp32, by the definition of the network, over those of
-fused multiply-adds in registers on the same core. It may exceed 1: Winograd's convolutions need fewer.
+  fused multiply-adds in registers on the same core. It may exceed 1: Winograd's convolutions need fewer.
 - int8_over_fp32: int8 in the faster runtime over that execution in fp32.
 - avx2: our own graph where oneDNN and torch may use AVX2 alone. ONNX Runtime and OpenVINO have no such setting.
 """

@@ -25,7 +25,7 @@ times what each adds, both lognormal), and `steps` of a scale, which differ on o
 
 - false_block_rate_of_errors: the share of equal models that the gate rejects, in the worst cell.
 - power_at_smallest_detectable: the share of rejected models among those whose errors rose by the amount that the gate
-states to detect with a probability of 80 %, in the worst cell.
+  says it detects with a probability of 80 %, in the worst cell.
 
 With --quick a tenth of the draws.
 """
@@ -389,7 +389,7 @@ def row_of_tries(n: int, *, size: int, flips: float, params: GateOptions, part: 
 
 
 def row_of_chains(n: int, *, flips: float, step: float, params: GateOptions, part: int) -> dict[str, Any]:
-    """Return the losses over many nights in which each candidate is `step` worse than the model in use.
+    """Return the outcome of many nights in which each candidate is `step` worse than the model in use.
 
     A person puts waiting candidates in use where models are equal (a `step` of 0). Other waiting candidates are not put
     in use. The held-out set stays the same.

@@ -6,7 +6,7 @@ Nothing here is timed.
   augmented or answered is changed in a copy, one number or operator at a time, until a result changes; then a run on
   warm stores has to give the results of a run on cold stores.
 - `house.false_reruns`: pairs of a file and a stage of dvc.yaml whose digest of code has the file, though no module that
-the stage runs imports it.
+  the stage runs imports it.
 - `house.import_circles`: groups of modules that import each other, at their top or inside functions.
 - `house.longest_line`: columns, in code and prose; lines of tables and of addresses do not count.
 - `house.code_deps`: entries of dvc.yaml that name code.

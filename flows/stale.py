@@ -31,8 +31,8 @@ def first_stale() -> str | None:
     check_parameters(has_batches=bool(batches))
     if untracked := [name for name in batches if not digest_of(name)]:
         raise ValueError(
-            f"{paths.batches()} lists {', '.join(untracked)}, but {paths.raw()} has no .dvc file for it: "
-            "`dvc add` the batch, and commit that file"
+            f"{paths.batches()} lists {', '.join(untracked)} without a .dvc file in {paths.raw()}: "
+            "`dvc add` each batch, and commit its .dvc file"
         )
     answer_of("data", "status", "--json")  # it fails if DVC cannot read one of its files
     if not batches:  # DVC takes an empty list for a mistake

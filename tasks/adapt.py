@@ -174,8 +174,8 @@ def sides_of(rows: "pd.DataFrame", model: "Classifier", adapt: AdaptOptions) -> 
     check_name_of_domain(*wanted)
     if not wanted:
         logger.info(
-            "adapted to no domain: adapt.targets is auto, which takes domains with at least %d samples without a "
-            "label, at least half of all; there is none beside labelled domains", adapt.min_unlabelled,
+            "adapted to no domain: adapt.targets is auto, which takes domains with at least %d unlabelled samples that "
+            "are half of the domain or more, beside a labelled domain: there is none", adapt.min_unlabelled,
         )  # fmt: skip
         return None
     return Sides.of(rows, domain, labels, wanted=wanted)
@@ -282,8 +282,8 @@ def save_adapted(
         statistics = {name: of_domain for name in layers if (of_domain := domains[name].statistics) is not None}
         model.domains = AdaptedHeads.of(layers, fit_teller(look(sides.sources), of_domains), statistics)
         methods = {
-            name: {target: domains[name].facts["targets"][target]["method"] for target in layers_of}
-            for name, layers_of in layers.items()
+            name: {target: domains[name].facts["targets"][target]["method"] for target in of_targets}
+            for name, of_targets in layers.items()
         }
     with whole_folder(out) as folder:
         save_bundle(folder, model, lineage=lineage | {"adapt": {"domains": methods, "params": params}})

@@ -48,7 +48,7 @@ def cases_table(cases: list[dict[str, Any]]) -> str:
 
 
 def normalisation_table(cases: list[dict[str, Any]]) -> str:
-    """Return a row for each case and network: accuracies by statistics and head, and the gain of `own`."""
+    """Return a row for each case and network: accuracies by statistics and head, the gain of `own`, its interval."""
     lines = ["| case | network | general head | source-only | auto | source-only, own | auto, own | gain of own |"]
     lines.append("|" + "---|" * 8)
     for case in cases:

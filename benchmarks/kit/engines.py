@@ -7,7 +7,7 @@ of processor time, of each round; all take turns in a round, and a network that 
 - auto: the execution that the stage would choose here, by its own measurement, which is made anew; `chosen` names it.
 - fused: our own graph, whichever is chosen.
 - onnxruntime: the network as torch exports it, in a session on one thread with default options. It gets the minibatches
-that the others get.
+  that the others get.
 - onnxruntime.int8, openvino.int8: the file that `tasks.quantise` would write, with ranges from noise.
 """
 

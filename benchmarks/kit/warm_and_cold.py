@@ -1,9 +1,9 @@
 """Change each module of the code in a copy, and compare a run on warm stores with one on cold stores.
 
 `python -m benchmarks.kit.warm_and_cold FOLDER [--most N]` prints a JSON object for each module: how many changes were
-tried, whether one of them changed a result, and whether a warm store missed it. Code that a run never calls stays,
-because it changes no result. Every run is a fork of this process, which has done all imports of a run: a fork imports
-again only the module that is changed and those that import it.
+tried, whether one of them changed a result, and whether a warm store missed it. Code that a run never calls is left
+unchanged, because it changes no result. Every run is a fork of this process, which has done all imports of a run: a
+fork imports again only the module that is changed and those that import it.
 """
 
 import argparse

@@ -53,7 +53,7 @@ def promote(log: Log, *, force: bool = False, why: str | None = None) -> str:
 
     Raises:
         ValueError: there is no verdict, or it rejects, or it is about another candidate; or a fresh process cannot load
-        the candidate, or predicts otherwise than evaluate.
+            the candidate, or predicts otherwise than evaluate.
     """
     is_git_checkout()  # it refuses before anything is written
     candidate, bundle = paths.candidate(), staged()

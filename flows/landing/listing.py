@@ -19,7 +19,7 @@ LONGEST_MARK = 200  # bytes; a longer name of a batch leaves no room for an endi
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A note in the landing about a batch that was taken: its listing there, its name and its content."""
+    """A note in the landing about a batch that was taken: its listing there, its name and content in the project."""
 
     batch: str  # its name in the project
     md5: str  # its content, as DVC hashes it

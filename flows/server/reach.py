@@ -1,4 +1,4 @@
-"""Checks that a Prefect server can be reached, and asks for a password: a server runs any command of its users."""
+"""Checks that a Prefect server can be reached and asks for a password: who reaches an open one can run any command."""
 
 import os
 import socket

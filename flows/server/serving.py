@@ -39,7 +39,8 @@ def serve(deployments: list[RunnerDeployment], *, health_port: int | None = None
     """Serve until a signal stops it or Prefect fails, and return the exit status.
 
     Prefect works in a thread: in the main one it would handle the signals itself, and leave its child processes behind.
-    Schedules are not paused at the end: a run that was due meanwhile starts when the next process serves.
+    Schedules are not paused at the end: a run that was due while no process
+    served starts when the next process serves.
 
     Args:
         health_port: the port for the health of this process; None for no port.

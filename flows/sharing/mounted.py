@@ -17,7 +17,7 @@ def check_mounted(remote: str) -> None:
 
     Raises:
         ValueError: it has no folder of DVC's, though commits at git's remote name pushed data; or its disk is not
-        mounted, by the system's table, or because it is missing from a place for disks.
+            mounted, by the system's table, or because it is missing from a place for disks.
     """
     folder = remote_folder(remote)
     if folder is None or any((folder / part).is_dir() for part in PARTS_OF_A_REMOTE):

@@ -1,4 +1,4 @@
-"""Ends the child processes of a process when it ends, even by a kill.
+"""Ends all descendants of a process when it ends, even by a kill.
 
 A small guard process waits for that end, then ends every process with a mark that was put into the environment: after a
 `kill -9` no other process could. This works on Linux alone.

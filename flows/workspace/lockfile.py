@@ -1,4 +1,4 @@
-"""Keeps dvc.lock whole. DVC writes it in place: a kill leaves it empty or cut off, and DVC cannot read it any more."""
+"""Keeps dvc.lock whole. DVC writes it in place: a kill at that moment leaves it empty or cut off, and unreadable."""
 
 import logging
 from collections.abc import Callable

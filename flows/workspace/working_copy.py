@@ -6,7 +6,7 @@ from flows.workspace.git import IDENTITY, git_in
 
 
 def make_workspace(source: Path, target: Path) -> None:
-    """Copy the files of `source` that git tracks or would add to `target`, without the results of runs.
+    """Copy to `target` the files of `source` that git tracks or would add, without the results of runs.
 
     Files that are there already stay, as do the results of runs in `target`. The copy is a git repository, so that DVC
     can compare versions in it.

@@ -145,7 +145,7 @@ def embed(
 
     Raises:
         ValueError: a vector has numbers that float16 cannot hold; the sample is named. Errors of `read` pass through.
-        Results that were computed before stay in the store.
+            Results that were computed before stay in the store.
     """
     wanted = np.zeros((len(views), len(names)), dtype=bool)
     for row, view in zip(wanted, views, strict=True):

@@ -84,7 +84,7 @@ def spread_to_cluster(
 
     Raises:
         ValueError: the extra is not installed, the cluster does not answer, has another version, lacks cores or GPUs,
-        or lost its head; a node has other packages, code or processor; or `work` raised a ValueError or
+            or lost its head; a node has other packages, code or processor; or `work` raised a ValueError or
             OSError on a node, which is named.
     """
     require("ray")

@@ -107,7 +107,7 @@ def compare_errors(
 
 
 def compare_errors_by(losses: NDArray[np.float64], *, groups: NDArray[np.int64] | None) -> ErrorChange:
-    """Compare two models by the differences (n,) between the candidate's errors and the other's.
+    """Compare two models by `losses` (n,), the candidate's errors minus the other's.
 
     Where samples come in groups, the sums of groups are tested, and `deviation` is that of a sample that is alone.
     """

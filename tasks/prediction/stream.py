@@ -63,7 +63,7 @@ def answer_stream(
 
     Args:
         domain: the domain whose heads answer, one that `check_domain` allows. AUTO takes the domain of the first
-        samples: the NUM_TOLD inputs from the first sample on wait until it is known.
+            samples: the NUM_TOLD inputs from the first sample on wait until it is known.
 
     Raises:
         ValueError: an answer is not finite; the first such sample is named.

@@ -174,8 +174,8 @@ def compare_vectors(
     apart = tell_apart(reference, window, seed=seed)
     return Finding(
         target=None, test="domain", effect=apart.auc, p_value=p_value,
-        words=f"a classifier separates its samples from the reference's, area under the curve {apart.auc:.2f}, "
-        "0.50 by chance",
+        words="a classifier separates its samples from the reference's "
+        f"with an area under the curve of {apart.auc:.2f}, 0.50 by chance",
     )  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def charts(
         usual = reference.of(name)["probability"].mean()
         drawn.append(chart(f"Mean confidence of {name}", windows, confidence, usual=usual if usual == usual else None))
     for test, title, by_chance in (
-        ("domain", "Domain: area under the curve of a classifier of samples against the reference's", 0.5),
+        ("domain", "Domain: area under the curve of a classifier that separates the samples from the reference's", 0.5),
         ("unlike", "Share of samples unlike any that the model was trained on", None),
     ):
         effects = [next((two["effect"] for two in one["tests"] if two["test"] == test), None) for _, one in windows]

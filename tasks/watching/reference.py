@@ -83,7 +83,7 @@ def held_out_answers(evaluation: Path, targets: Mapping[str, Target], *, model: 
         model: the SHA-256 of its weights.
 
     Raises:
-        ValueError: `evaluate` has not run, or measured neither of them.
+        ValueError: `evaluate` has not run, or the folder has no answers of that model.
     """
     subject, predictions = evaluation / "subject.json", evaluation / "predictions.parquet"
     if not (subject.is_file() and predictions.is_file()):

@@ -89,7 +89,7 @@ def find_entries(batch: Path, *, endings: tuple[str, ...] = (), texts: TextTable
 
     Raises:
         ValueError: a file at the top can only be a table of labels, but cannot be read; there are several tables; a
-        folder may be a class or a split; or a table of texts would lose samples.
+            folder may be a class or a split; or a table of texts would lose samples.
     """
     try:
         return list(_find(batch, Finder(endings=endings, texts=texts)))

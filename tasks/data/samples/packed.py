@@ -150,7 +150,7 @@ class PackedFile:
 
     @property
     def size(self) -> int:
-        """The bytes of the sample."""
+        """The number of its bytes."""
         return int(self.pack.sizes[self.row].as_py())
 
     def read(self) -> bytes:

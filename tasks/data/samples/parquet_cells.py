@@ -150,7 +150,7 @@ def cells_of_group(
 
     Args:
         what: the name of the cells in messages.
-        most_bytes: the limit of what they hold, if that is less than MOST_GROUP_BYTES.
+        most_bytes: the limit of their bytes, if that is less than MOST_GROUP_BYTES.
     """
     table = open_table(file)
     known = table.metadata.row_group(group)

@@ -46,7 +46,7 @@ def choose(plain: Space, domains: Domains, base: Fit, *, seed: int) -> Verdict:
 
     1. The classifier of domains sees no difference, and the predicted classes' shares have not moved: `source`.
     2. The shares have moved, and it sees no difference once the sources are resampled to the shares that expectation
-    maximisation finds: nothing else moved, `label_shift`.
+       maximisation finds: nothing else moved, `label_shift`.
     3. It sees a difference at only one of these shares: `source`.
     4. The difference is moderate: `infomax_as_is`, or `source` for few samples.
     5. The difference is strong: `infomax`.

@@ -38,9 +38,9 @@ def have_shares_moved(
 ) -> bool:
     """Return whether the shares (k,) estimated at standardised features can be trusted, and have moved.
 
-    They can be trusted where the estimate at vectors as they are, `plain`, is nearer to them than to that of
-    `infomax`, where they are about as far from the latter, and where they do not overturn the answers of the sources'
-    head, log_p (m, k): a head that is so unsure finds shares that do not exist.
+    They can be trusted under three conditions. The estimate at vectors as they are, `plain`, is nearer to them than to
+    that of `infomax`, `informed`. They are not much farther from `informed` than `plain` is. And `plain` does not
+    overturn the answers of the sources' head, log_p (m, k): a head that is so unsure finds shares that do not exist.
     """
     kept = likeliest(log_p) == likeliest(log_p + np.log(plain / domains.shares))
     return bool(

@@ -15,7 +15,7 @@ class AdaptOptions:
     """The domains that heads are adapted to, and the way.
 
     targets: the names of domains; auto takes every domain most of whose samples have no label, if a classifier
-    separates it from the others.
+        separates it from the others.
     method: auto decides by a classifier of domains whether to adapt, and how; `source` never adapts.
     align: the map of method align: coral aligns correlations, mmd and dann train an adapter.
     weights: how method reweight measures the likeness of a source sample: by a classifier of domains, or a kernel.

@@ -110,7 +110,7 @@ def _classifier(
 
 
 def _wins(scores: Array, domains: NDArray[np.int64]) -> tuple[float, int, float]:
-    """Return the number of pairs in which the target's sample has the higher score, of all pairs, and its error."""
+    """Return how many pairs have the higher score on the target's side, of how many pairs, and the error by chance."""
     n, m = int((domains == 0).sum()), int((domains == 1).sum())
     ranks = rankdata(scores)
     return float(ranks[domains == 1].sum()) - m * (m + 1) / 2, n * m, math.sqrt(n * m * (n + m + 1) / 12)

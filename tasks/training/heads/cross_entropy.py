@@ -37,7 +37,7 @@ class CrossEntropy:
 
     Args:
         class_weights: the weight of a row, 1 on average over the rows. Softmax: (num_classes,), by its class. Sigmoid:
-        (2, num_labels), without a label and with it.
+            (2, num_labels), without a label and with it.
     """
 
     def __init__(self, rows: StandardRows, class_weights: Array) -> None:

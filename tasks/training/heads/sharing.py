@@ -43,7 +43,7 @@ Positions = NDArray[np.intp]
 
 
 class Each(Protocol):
-    """A function that yields `function(item, **given)` for every item, in order: `tasks.machine.cluster.on_each`."""
+    """A function that yields `function(item, **given)` for each item, in order, as `tasks.machine.cluster.on_each`."""
 
     def __call__(self, items: Iterable[Any], function: Callable[..., Any], /, **given: Any) -> Iterator[Any]: ...
 

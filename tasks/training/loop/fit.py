@@ -147,8 +147,8 @@ def fit(
         keeper: keeps the state of the training after every epoch. A training whose state it has resumes from there, to
             the same bytes as if it had never stopped.
         peers: the processes that train together. Each has its own part of every minibatch, and of val; they exchange
-        sums of gradients, and their scores. Mixup and dropout draw differently in each of them. An alignment or
-        a contrast, which compares whole minibatches, is for one process.
+            sums of gradients, and their scores. Mixup and dropout draw differently in each of them. An alignment or a
+            contrast, which compares whole minibatches, is for one process.
         show: wraps the minibatches of an epoch, to show progress.
     """
     epochs = options.epochs

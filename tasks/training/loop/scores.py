@@ -38,7 +38,7 @@ class Scores:
 
 
 def forward(model: nn.Module, inputs: Inputs, *, is_bf16: bool, **asked: bool) -> list[Tensor]:
-    """Return logits (n, num_classes) float32, a tensor a target, behind other outputs that the model is `asked` for."""
+    """Return other outputs that the model is `asked` for, then the logits (n, num_classes) of each target; float32."""
     with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=is_bf16):
         parts: list[Tensor] = model(inputs, **asked)
     return [tensor.float() for tensor in parts]

@@ -42,7 +42,7 @@ class Number(Target):
     tolerance: float | None = None
     centre: float = 0.0
     scale: float = 1.0
-    interval: tuple[float, float] | None = None  # the distances from a value to its ends
+    interval: tuple[float, float] | None = None  # added to a value, it gives the two ends
     kind: ClassVar[str] = "number"
     names: ClassVar[tuple[str, ...]] = ()  # type: ignore[misc]  # it has none
 
@@ -171,7 +171,7 @@ class Number(Target):
 
 
 def conformal(errors: Floats, *, level: float) -> tuple[float, float]:
-    """Return the distances from an answer to the ends of its interval, by the errors truth - answer (n,) on val.
+    """Return both numbers to add to an answer for the ends of its interval, by the errors truth - answer (n,) on val.
 
     Each end leaves out half of 1 - level. The rank is that of one sample more, so that the interval holds at least the
     share `level` of unseen samples, for any distribution. Where val has fewer than `least_for` samples, the interval

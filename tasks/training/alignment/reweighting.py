@@ -11,11 +11,11 @@ from tasks.training.alignment.domains import Array
 from tasks.training.alignment.moments import moments_of
 from tasks.training.alignment.separation import cross_fitted_scores
 
-LEAST_ODDS = 0.05  # of being of the target, for the most similar source sample: below it no sample resembles it
+LEAST_ODDS = 0.05  # of being of the target, for the source sample most like the target: below it none is like it
 EFFECTIVE_SHARE = 0.3  # of the source samples that flattened weights are worth
 MOST_WEIGHT = 10.0  # of a sample, with a kernel
 KERNEL_PENALTY = 1.0  # of a mean weight other than 1
-LEAST_LIKENESS = 1e-3  # mean kernel of the source sample most like the target: below it no sample resembles it
+LEAST_LIKENESS = 1e-3  # mean kernel of the source sample most like the target: below it none is like it
 MOST_ROWS = 5000  # samples of the sources that the kernel compares, drawn by chance; the others get no weight
 NUM_CENTRES = 1000  # samples of the target that the kernel compares with, drawn by chance
 

@@ -68,8 +68,8 @@ def measure(name: str, params: Params) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for size in SIZES:
         for seed in range(NUM_SEEDS):
-            found = accuracies(labelled, vectors, size, seed, params)
-            rows.append({"data": name, "size": size, "seed": seed, **found})
+            measured = accuracies(labelled, vectors, size, seed, params)
+            rows.append({"data": name, "size": size, "seed": seed, **measured})
         gain = np.mean([row["chosen"] - row["random"] for row in rows[-NUM_SEEDS:]])
         show(f"{name}, {size} + {size} labels: {100 * gain:+.2f} points over random")
     return rows
@@ -124,10 +124,10 @@ def trained(labelled: Labelled, vectors: Vectors, rows: Positions, seed: int, pa
     order = np.random.default_rng(seed).permutation(rows)
     train, val = [], []
     for label in range(len(labelled.classes)):
-        own = order[labelled.labels[order] == label]
-        cut = max(round(VAL_FRACTION * len(own)), 1)
-        val.append(own[:cut])
-        train.append(own[cut:])
+        of_class = order[labelled.labels[order] == label]
+        cut = max(round(VAL_FRACTION * len(of_class)), 1)
+        val.append(of_class[:cut])
+        train.append(of_class[cut:])
     draw = Draw(train=np.concatenate(train), val=np.concatenate(val))
     recipe = Recipe(head=params.train_head, training=params.finetune, min_steps=0)
     task = Task(labelled=labelled, draw=draw, recipe=recipe, seed=seed)

@@ -1,4 +1,4 @@
-"""Measure what adapting to a domain without labels gains, and that it does no harm where nothing is to be gained.
+"""Measure the gain of adapting to a domain without labels, and that it does no harm where no gain is possible.
 
 All vectors are those of frozen backbones: SqueezeNet (pooled features) for pictures, MiniLM for texts. They are
 embedded once into `--cache`. Each seed draws 80 % of a source domain, a fifth of it for val, and splits the target into
@@ -89,24 +89,24 @@ def main() -> None:
     if reason:
         skipped["skada"] = reason
     arguments.cache.mkdir(parents=True, exist_ok=True)
-    found = {}
+    draws = {}
     for name, draw in sources_of_cases(arguments).items():
         try:
-            found[name] = draw()
+            draws[name] = draw()
         except FileNotFoundError as error:
             skipped[name] = str(error)
     rows = read_rows(arguments.keep)
     done = {(row["case"], row["seed"]) for row in rows}
     with threadpool_limits(1), one_thread_each():
         for seed in range(1 if arguments.quick else arguments.seeds):
-            for name, cases in found.items():
+            for name, cases in draws.items():
                 for case in cases(seed):
                     if (case.name, seed) not in done:
                         show(f"seed {seed}, {case.name}")
                         rows.append(measure(case, seed, skada) | {"set": name, "seed": seed})
                         keep_row(rows[-1], arguments.keep)
-        alarms = false_alarms(found)
-        seconds = seconds_of_a_stage(found)
+        alarms = false_alarms(draws)
+        seconds = seconds_of_a_stage(draws)
     finish(
         settings={"quick": arguments.quick, "seeds": arguments.seeds, "confidence": CONFIDENCE, "skipped": skipped},
         raw={"cases": summarise(rows), "half_widths": half_widths(rows), "false_alarms": alarms, "seconds": seconds},
@@ -177,8 +177,8 @@ def sources_of_cases(arguments: argparse.Namespace) -> dict[str, Callable[[], Dr
         for tar in ("cifar10-12k.tar", "sign-digits.tar"):
             shared(tar)
         pictures, hands, news = embedded
-        found = pictures(cache), hands(cache), None if missing_news() else news(cache)
-        return lambda seed: cases(*found, seed)
+        three = pictures(cache), hands(cache), None if missing_news() else news(cache)
+        return lambda seed: cases(*three, seed)
 
     return {
         "pacs": pacs, "cifar": cifar, "hands": hands, "news": news, "fresh": fresh_cases,
@@ -196,12 +196,12 @@ def measure(case: Case, seed: int, skada: Any) -> dict[str, Any]:
         if name in TRAINED and case.group not in ("pacs", "strong"):
             continue
         start = time.process_time()
-        found = adapt(domains, options, seed=seed)
+        adapted = adapt(domains, options, seed=seed)
         seconds[name] = time.process_time() - start
-        accuracies[name] = accuracy(found.head, case)
+        accuracies[name] = accuracy(adapted.head, case)
         if name == "auto":
-            row["auto"] = about(found)
-            accuracies["source"] = accuracy(found.source_only, case)
+            row["auto"] = about(adapted)
+            accuracies["source"] = accuracy(adapted.source_only, case)
     row |= {"accuracy": accuracies, "seconds": seconds}
     if case.group == "pacs":
         row["by_strength"] = by_strength(domains, case)
@@ -240,11 +240,11 @@ def with_labels(case: Case, num: int, seed: int) -> Adaptation:
 def by_strength(domains: Domains, case: Case) -> dict[str, float]:
     """Return the accuracy of source-only at each strength."""
     problem = Problem(domains, AUTO, seed=0)
-    found = {}
+    accuracies = {}
     for l2 in STRENGTHS:
         weight, bias = fit_sources(problem.plain, domains, strengths=[l2]).layer
-        found[f"{l2:g}"] = accuracy(DomainHead(weight=weight, bias=bias, method="source"), case)
-    return found
+        accuracies[f"{l2:g}"] = accuracy(DomainHead(weight=weight, bias=bias, method="source"), case)
+    return accuracies
 
 
 def accuracy(head: DomainHead, case: Case) -> float:
@@ -253,7 +253,7 @@ def accuracy(head: DomainHead, case: Case) -> float:
 
 
 def false_alarms(found: dict[str, Draw]) -> dict[str, Any]:
-    """Return in how many draws of one domain the gate saw two domains."""
+    """Return the number of draws of one domain in which the gate saw two domains."""
     alarms, draws, largest = 0, 0, 0.0
     for cases in found.values():
         for case in cases(0):
@@ -289,7 +289,7 @@ def seconds_of_a_stage(found: dict[str, Draw]) -> list[float]:
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row a case: means over the seeds, and the half width of the interval of each gain."""
+    """Return a row for each case: means over the seeds, and the half width of the interval of each gain."""
     summary = []
     for name in dict.fromkeys(row["case"] for row in rows):
         runs = [row for row in rows if row["case"] == name]

@@ -1,4 +1,4 @@
-"""Measure what aligning two domains through the unfrozen layers gains, over fine-tuning on the source alone.
+"""Measure the gain of aligning two domains through the unfrozen layers, over fine-tuning on the source alone.
 
 SqueezeNet, its last two blocks and the head trained from the trained head on, between the photographs and the cartoons
 of the shared part of PACS. Each seed draws 80 % of the source domain, a fifth of it for val, and splits the target into
@@ -102,7 +102,7 @@ def parse_arguments() -> argparse.Namespace:
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """All pictures of both domains, and their activations at the freeze boundary, which no training changes."""
+    """The pictures of both domains, and their activations at the freeze boundary, which no training changes."""
 
     rows: pd.DataFrame  # domain, path, sample_id, label
     classes: list[str]
@@ -123,7 +123,7 @@ class Pictures:
         classes = sorted(set(rows[TARGET]))
         labels = np.array([classes.index(name) for name in rows[TARGET]])
         model = new_model(classes, image_size)
-        everything = np.arange(len(rows))  # as it is, for val and the features, and in one view, for the trainings
+        everything = np.arange(len(rows))  # unchanged, for val and the features, and in one view, for the trainings
         source = open_source(
             Samples(rows, raw=folder, decode=decode_sample), model,
             Data(labels=column(labels), train=everything, val=everything),
@@ -196,8 +196,8 @@ class Last:
         self.weights: dict[str, torch.Tensor] = {}
 
     def save(self, tensors: dict[str, torch.Tensor], *, facts: dict[str, Any]) -> None:
-        held = {name.removeprefix("model."): own for name, own in tensors.items() if name.startswith("model.")}
-        self.weights = {name: own.clone() for name, own in held.items()}
+        held = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+        self.weights = {name: tensor.clone() for name, tensor in held.items()}
 
     def load(self) -> None:
         return None
@@ -227,7 +227,7 @@ def accuracies(trained: Trained, pictures: Pictures, draw: Draw, seed: int) -> d
 
 
 def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row a case and training: the means over the seeds."""
+    """Return a row for each case and training: the means over the seeds."""
     summary = []
     for case, training in dict.fromkeys((row["case"], row["training"]) for row in rows):
         runs = [row for row in rows if (row["case"], row["training"]) == (case, training)]
@@ -244,11 +244,11 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def make_claims(rows: list[dict[str, Any]]) -> list[Claim]:
     """Return the gain of each alignment over plain fine-tuning, by the general head and by the adapted one."""
-    found = {(row["case"], row["seed"], row["training"]): row for row in rows}
+    row_of = {(row["case"], row["seed"], row["training"]): row for row in rows}
 
     def gain(training: str, head: str) -> float:
-        runs = [key for key in found if key[2] == training]
-        return statistics.mean(float(found[key][head] - found[*key[:2], "plain"][head]) for key in runs)
+        runs = [key for key in row_of if key[2] == training]
+        return statistics.mean(float(row_of[key][head] - row_of[*key[:2], "plain"][head]) for key in runs)
 
     return [
         Claim(

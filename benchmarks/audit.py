@@ -1,4 +1,4 @@
-"""Measure how many planted leaks the audit finds, and what it costs on 100,000 x 10,000 vectors.
+"""Measure how many planted leaks the audit finds, and its cost on 100,000 x 10,000 vectors.
 
 **Planted leaks.** The verbs `embed` and `audit` run on real files. A random fifth of a public data set is held out.
 Copies are planted: resized (0.5 to 0.75 of each side, half of them enlarged again), recompressed (JPEG quality 40 to
@@ -20,10 +20,10 @@ strengths.
 Their cosines are distributed like those of CIFAR-10 (median 0.69, 99th percentile 0.85), so the hashes have to refute a
 fifth to a third of all pairs. Among the samples are 1,000 twins.
 
-**Beside faiss.** `over_faiss` is what the search for leaks takes on 20,000 x 10,000 of such vectors, limits and hashes
-included, over the nearest held-out vector of each by faiss's exact index (IndexFlatIP), which compares no hashes. Both
-run in this process on all cores, on vectors in memory, in turn; the value is the ratio of the medians of three rounds.
-It is skipped where faiss is not installed.
+**Beside faiss.** `over_faiss` is the time of the search for leaks on 20,000 x 10,000 of such vectors, limits and hashes
+included, over the time of faiss's exact index (IndexFlatIP) for the nearest held-out vector of each, which compares no
+hashes. Both run in this process on all cores, on vectors in memory, in turn; the value is the ratio of the medians of
+three rounds. It is skipped where faiss is not installed.
 
 Without the shared data the planted part is skipped, and the JSON has the reason. --quick plants once instead of three
 times, among 3,000 images of a set instead of 8,000, and times 20,000 x 10,000 (without a claim about the time).

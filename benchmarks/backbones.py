@@ -105,8 +105,8 @@ def agreement_of(labelled: Labelled, rows: Any) -> float:
     for part in np.array_split(rows, -(-len(rows) // 16)):
         pixels = torch.from_numpy(labelled.pixels[part])
         with torch.inference_mode():
-            own = backbone(backbone.transform.normalize(pixels))
-            least = min(least, float(torch.cosine_similarity(embedder(pixels), own).min()))
+            expected = backbone(backbone.transform.normalize(pixels))
+            least = min(least, float(torch.cosine_similarity(embedder(pixels), expected).min()))
     return least
 
 

@@ -3,9 +3,9 @@
 A run draws labels, trains the head and fine-tunes from it, as `transfer` does: digits, sign-digits and CIFAR-10 with 1,
 5, 20 and 100 % of the labels, three seeds. The logits of val and of the held-out images are kept for the head alone,
 for the weights at 1/4, 1/2 and 3/4 of the way, and for the fine-tuned model. So every rule is asked about the same
-trainings, and the held-out images judge what it chose.
+trainings, and the held-out images judge its choice.
 
-- chosen: what the project ships, see `tasks.training.finetuning.do_no_harm`.
+- chosen: the rule that the project ships, see `tasks.training.finetuning.do_no_harm`.
 - finetuned, middle: always the fine-tuned model, always half of the way.
 - paired_test: the fine-tuned model where its val loss is lower by a paired t-test at 5 % and its accuracy no lower,
   else the head; this was the rule before.
@@ -63,7 +63,7 @@ FEW_VAL = 20  # samples
 SMALL_VAL = 100
 WEIGHTS = np.linspace(0.005, 0.995, 100)  # of the fine-tuned model in the average
 
-Rule = Callable[[Candidates, float], float]  # what val says of the candidates, and the significance -> the share chosen
+Rule = Callable[[Candidates, float], float]  # results of the candidates on val, and the significance -> the share
 
 
 def main() -> None:
@@ -139,8 +139,10 @@ def claims_of_heads(heads: list[dict[str, Any]]) -> list[Claim]:
     for row in heads:
         gained.setdefault(row["data"], []).append(row["now"] - row["before"])
     return [
-        Claim(name=f"candidate.head_gain_points.{data}", value=float(np.mean(own)), target=0.01, at_least=True)
-        for data, own in gained.items()
+        Claim(
+            name=f"candidate.head_gain_points.{data}", value=float(np.mean(gains_of_data)), target=0.01, at_least=True
+        )
+        for data, gains_of_data in gained.items()
     ]
 
 
@@ -181,9 +183,9 @@ RULES: dict[str, Rule] = {
 
 
 def summarise(run: Run, *, significance: float) -> dict[str, Any]:
-    """Return what val says of each candidate, its held-out accuracy in per cent, and what each rule takes.
+    """Return the results of each candidate on val, its held-out accuracy in per cent, and the choice of each rule.
 
-    That is the share of the way, or `average`.
+    The choice is the share of the way, or `average`.
     """
     path = candidates(run)
     heldout = {f"{share:g}": 100 * accuracy(run, share if share in path else HEAD) for share in SHARES}
@@ -194,7 +196,7 @@ def summarise(run: Run, *, significance: float) -> dict[str, Any]:
         "data": run["data"], "fraction": run["fraction"], "seed": run["seed"], "num_val": len(run["val_labels"]),
         "num_train": int(run["num_train"]), "epoch_kept": int(run["epoch"]),
         "heldout_accuracy": heldout | {"average": average["accuracy"]},
-        "val_loss": {f"{share:g}": float(own.losses.mean()) for share, own in path.items()},
+        "val_loss": {f"{share:g}": float(judged.losses.mean()) for share, judged in path.items()},
         "weight_of_average": average["weight"], "middle_is_worse_p": middle_is_worse_p,
         "shares": taken | {"average": "average", "best": max(heldout, key=heldout.__getitem__)},
     }  # fmt: skip
@@ -231,18 +233,18 @@ def gain_of(row: dict[str, Any], rule: str) -> float:
 
 
 def above_chosen(rows: list[dict[str, Any]], rule: str) -> dict[str, Any]:
-    """Return by how many points a rule lies above `chosen`: mean and half width, of all runs and of parts of them."""
+    """Return the points by which a rule lies above `chosen`: mean and half width, of all runs and of parts of them."""
     parts = {"all": rows}
     for row in rows:
         parts.setdefault(row["data"], []).append(row)
     parts["val_below_100"] = [row for row in rows if row["num_val"] < SMALL_VAL]
     parts["val_from_100"] = [row for row in rows if row["num_val"] >= SMALL_VAL]
-    found = {}
+    differences = {}
     for name, part in sorted(parts.items()):
         if part:
             mean, half_width = mean_and_half_width([gain_of(row, rule) - gain_of(row, "chosen") for row in part])
-            found[name] = {"mean": mean, "half_width": half_width, "num_runs": len(part)}
-    return found
+            differences[name] = {"mean": mean, "half_width": half_width, "num_runs": len(part)}
+    return differences
 
 
 def claims_of(rules: dict[str, dict[str, float]]) -> list[Claim]:

@@ -1,4 +1,4 @@
-"""Measure what `kill -9` costs: kill what is at work at random moments of a retraining, then run it again.
+"""Measure the cost of `kill -9`: kill processes at random moments of a retraining, then run it again.
 
 A small project with a batch that was never run is copied. A run is started in the copy: as the shell starts it, as
 Prefect starts a deployment, or as `dvc repro` by hand. After a random time, at most that of an undisturbed run, one
@@ -211,7 +211,7 @@ def kill_promotion(
         if kill is None:
             break
         kills.append(kill)
-    # the first completes what was killed and does nothing else
+    # the first completes the killed promotion and does nothing else
     return judged(kills, [PROMOTE, PROMOTE], copy, environment, expected) if kills else []
 
 
@@ -222,7 +222,7 @@ def judged(
     environment: dict[str, str],
     expected: dict[str, bytes],
 ) -> list[dict[str, Any]]:
-    """Run the commands to their end, and return the kills with what became of the project."""
+    """Run the commands to their end, and return the kills with the outcome for the project."""
     for command in commands:
         done = subprocess.run(
             command, cwd=project, env=environment | PATH, capture_output=True, text=True, timeout=RUN_SECONDS
@@ -307,15 +307,15 @@ def kill_once(
 
 
 def kill_all(flow: int) -> dict[int, str]:
-    """Kill a process and all that it started at once, as a power loss does; nothing of it sees another part end."""
+    """Kill a process and all its descendants at once, as a power loss does: none of them sees another one end."""
     stopped: dict[int, str] = {flow: "flow"}
     fresh = stopped
-    while fresh:  # what runs may start more
+    while fresh:  # a running process may start more
         for pid in fresh:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
-        found = descendants(flow)
-        fresh = {pid: command for pid, command in found.items() if pid not in stopped}
+        descending = descendants(flow)
+        fresh = {pid: command for pid, command in descending.items() if pid not in stopped}
         stopped |= fresh
     for pid in stopped:
         with suppress(ProcessLookupError):

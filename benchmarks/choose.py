@@ -1,4 +1,4 @@
-"""Measure whether the scores of `graftline choose` order backbones as full training does, and what they cost.
+"""Measure whether the scores of `graftline choose` order backbones as full training does, and their cost.
 
 Twelve backbones: ImageNet's SqueezeNet cut at several depths, sizes and joined parts; the glyph backbone cut at several
 depths; ShuffleNets that are trained here from nothing on CIFAR-10 and on the photographs of PACS (`pretrained`); both

@@ -1,10 +1,10 @@
-"""Measure what a night costs: the whole chain after 1 % and after 5 % new samples, a run with nothing to do, imports.
+"""Measure the cost of a night: the whole chain after 1 % and after 5 % new samples, an idle run, imports.
 
 A project of ten letters, drawn by the demo's generator, has as many pictures as --pictures says. It is fine-tuned as
 params.yaml has it, with `finetune.start: in_use`. Its candidate is put in use; then a batch of 1 % is listed and `dvc
 repro` runs as a flow runs it; then, in the same way, one of 5 %. Every process of a stage writes down, as it ends, its
 own processor seconds and those that passed within imports. `stage.warm` is the process that the stages are forked from.
-Python keeps bytecode, as it does where nobody forbids it.
+Python keeps bytecode, which is its default.
 
 - retrain_fraction_1_percent, _5_percent: processor seconds of that `dvc repro`, DVC itself included, over those of the
   first run. `raw.nights` has the seconds of every stage and of its imports; of a stage with a part per batch, of all
@@ -46,7 +46,7 @@ PICTURES = 3000
 PERCENTS = (1, 5)
 ROUNDS = 3
 MOST = {1: 0.15, 5: 0.25}  # of the first run's processor seconds
-# Python runs this before a stage. It writes down what the process spent, with the workers that it waited for.
+# Python runs this before a stage. It writes down the seconds of the process and of the workers that it waited for.
 HOOK = """
 import atexit, builtins, importlib, json, os, resource, sys, time
 
@@ -70,8 +70,8 @@ if sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2].startswith("tasks."):
     def write():
         is_fork = sys.argv[0].startswith("tasks.")
         name = (sys.argv[0] if is_fork else sys.orig_argv[2]).removeprefix("tasks.")
-        whose = [resource.RUSAGE_SELF] if name == WARM else [resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN]
-        usages = [resource.getrusage(who) for who in whose]
+        processes = [resource.RUSAGE_SELF] if name == WARM else [resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN]
+        usages = [resource.getrusage(who) for who in processes]
         spent["seconds"] = sum(usage.ru_utime + usage.ru_stime for usage in usages)
         spent["stage"] = name
         spent["torch"] = "torch" in sys.modules
@@ -150,7 +150,7 @@ class Project:
         return night
 
     def each_alone(self) -> dict[str, dict[str, Any]]:
-        """Run every stage again, each in a process that has imported nothing; return what `night` has of stages."""
+        """Run every stage again, each in a process that has imported nothing; return their seconds, as `night` does."""
         stages: dict[str, dict[str, Any]] = self.measured(sys.executable, "-m", "dvc", "repro", "--force")["stages"]
         return stages
 
@@ -172,22 +172,22 @@ class Project:
         for line in self.log.read_text("utf-8").splitlines():
             part = json.loads(line)
             nothing = {"seconds": 0.0, "imports": 0.0, "imports_of_one": 0.0, "torch": part["torch"]}
-            own = by_stage.setdefault(part["stage"], nothing)
-            own["seconds"] += part["seconds"]
-            own["imports"] += part["imports"]
-            own["imports_of_one"] = max(own["imports_of_one"], part["imports"])
-        by_stage["dvc"] = {"seconds": seconds - sum(own["seconds"] for own in by_stage.values())}
-        for name, own in by_stage.items():
-            show(f"{name:12} {own['seconds']:7.2f} s, imports {own.get('imports', 0):5.2f} s")
+            of_stage = by_stage.setdefault(part["stage"], nothing)
+            of_stage["seconds"] += part["seconds"]
+            of_stage["imports"] += part["imports"]
+            of_stage["imports_of_one"] = max(of_stage["imports_of_one"], part["imports"])
+        by_stage["dvc"] = {"seconds": seconds - sum(of_stage["seconds"] for of_stage in by_stage.values())}
+        for name, of_stage in by_stage.items():
+            show(f"{name:12} {of_stage['seconds']:7.2f} s, imports {of_stage.get('imports', 0):5.2f} s")
         return {"seconds": seconds, "wall_seconds": wall, "stages": by_stage}
 
     def draw(self, batch: Path, num: int) -> None:
         """Draw the pictures of a batch, as many of every letter."""
         generator = torch.Generator().manual_seed(len(self.batches))
         for number, letter in enumerate(LETTERS):
-            own = self.glyphs[self.labels == number]
+            glyphs = self.glyphs[self.labels == number]
             count = len(range(number, num, len(LETTERS)))
-            chosen = own[torch.randint(len(own), (count,), generator=generator)]
+            chosen = glyphs[torch.randint(len(glyphs), (count,), generator=generator)]
             (batch / letter).mkdir(parents=True)
             pictures = distort(chosen, generator, size=32, limits=Distortion(scan_sizes=(8, 10, 12, 16, 24)))
             for index, picture in enumerate(pictures):
@@ -218,9 +218,9 @@ def time_noop(project: Path, *, rounds: int) -> dict[str, list[float]]:
 def import_seconds(of_stages: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the processor seconds of each verb's imports, and whether it imports torch."""
     seconds = {
-        name: {"seconds": own["imports_of_one"], "torch": own["torch"]}
-        for name, own in of_stages.items()
-        if "imports_of_one" in own
+        name: {"seconds": of_stage["imports_of_one"], "torch": of_stage["torch"]}
+        for name, of_stage in of_stages.items()
+        if "imports_of_one" in of_stage
     }
     for file in sorted((ROOT / "tasks").glob("*.py")):
         if not file.stem.startswith("__") and file.stem not in stages(ROOT / "dvc.yaml"):
@@ -230,7 +230,7 @@ def import_seconds(of_stages: dict[str, dict[str, Any]]) -> dict[str, dict[str, 
 
 
 def slowest(seconds: dict[str, dict[str, Any]], has_torch: bool) -> float:
-    return max(float(own["seconds"]) for own in seconds.values() if own["torch"] == has_torch)
+    return max(float(of_verb["seconds"]) for of_verb in seconds.values() if of_verb["torch"] == has_torch)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measure what embedding costs, from files on disk to vectors on disk.
+"""Measure the cost of embedding, from files on disk to vectors on disk.
 
 It is compared with the machine's limit and with the loop that a user would write.
 `python -m benchmarks.embed --images DIR --architecture NAME [--weights FILE] [--limit N] [--add 0.01]` measures one
@@ -33,12 +33,12 @@ images.
 (`benchmarks.kit.engines`), in less than ten minutes; `--only photographs` leaves them out. The weights are random.
 Ratios are medians of rounds in which all take turns, of processor time.
 
-- over_onnxruntime: what `embed.execution: auto` takes in fp32, over ONNX Runtime in fp32. `fused_over_onnxruntime`
-  beside the speeds is the same of our own graph.
-- share_of_peak: the operations that the definition of the network counts, in a second of what auto takes in fp32, over
-  those of fused multiply-adds in registers on the same core. It may exceed 1: Winograd's convolutions need fewer.
-- int8_over_fp32: int8 in the faster runtime over what auto takes in fp32.
-- avx2: our own graph where oneDNN and torch may use AVX2 alone. ONNX Runtime and OpenVINO cannot be told so.
+- over_onnxruntime: the execution that `embed.execution: auto` takes in fp32, over ONNX Runtime in fp32.
+  `fused_over_onnxruntime` beside the speeds is the same of our own graph.
+- share_of_peak: the operations a second of that execution in fp32, by the definition of the network, over those of
+  fused multiply-adds in registers on the same core. It may exceed 1: Winograd's convolutions need fewer.
+- int8_over_fp32: int8 in the faster runtime over that execution in fp32.
+- avx2: our own graph where oneDNN and torch may use AVX2 alone. ONNX Runtime and OpenVINO have no such setting.
 """
 
 import argparse
@@ -278,19 +278,19 @@ def measure_engines() -> dict[str, Any]:
 
     for name in ENGINES:
         show(f"engines: {name}")
-        found = measure_engine(name)
-        rounds = found["rounds"]
-        found["speeds"] = speeds = {way: statistics.median(own) for way, own in rounds.items()}
+        measured = measure_engine(name)
+        rounds = measured["rounds"]
+        measured["speeds"] = speeds = {way: statistics.median(speeds_of_way) for way, speeds_of_way in rounds.items()}
         if "avx512" in peak:
-            [own] = measure_engine(name, is_avx2=True)["rounds"].values()
-            found["avx2"] = statistics.median(own)
-        raw["networks"][name] = found
+            [speeds_of_way] = measure_engine(name, is_avx2=True)["rounds"].values()
+            measured["avx2"] = statistics.median(speeds_of_way)
+        raw["networks"][name] = measured
         show("  " + ", ".join(f"{way} {speed:.1f}" for way, speed in sorted(speeds.items())) + " a second")
         if "onnxruntime.fp32" in rounds:
-            found["fused_over_onnxruntime"] = over(rounds, "fused.fp32", "onnxruntime.fp32")
+            measured["fused_over_onnxruntime"] = over(rounds, "fused.fp32", "onnxruntime.fp32")
             claim(f"over_onnxruntime.{name}", over(rounds, "auto.fp32", "onnxruntime.fp32"), 1.0)
         if name in OF_PEAK and peak:
-            claim(f"share_of_peak.{name}", speeds["auto.fp32"] * found["flops"] / max(peak.values()), 0.75)
+            claim(f"share_of_peak.{name}", speeds["auto.fp32"] * measured["flops"] / max(peak.values()), 0.75)
         if int8 := [way for way in rounds if way.endswith(".int8")]:
             claim(f"int8_over_fp32.{name}", max(over(rounds, way, "auto.fp32") for way in int8), 1.6)
     return {"raw": raw, "claims": claims}

@@ -1,4 +1,4 @@
-"""Measure what fine-tuning on kept activations costs, against the loop that a user would write.
+"""Measure the cost of fine-tuning on kept activations, against the loop that a user would write.
 
 It also checks that a killed run ends in the same bytes.
 
@@ -8,7 +8,7 @@ smoothing, random rotations, shifts and scales, minibatches of 32, frozen statis
 weights.
 
 The project has no pretrained weights of resnet18, so the weights are random, with the normalisation statistics of the
-images. The accuracies compare the two loops; they say nothing about transfer (`benchmarks.transfer` does).
+images. The accuracies compare the two loops; they show nothing about transfer (`benchmarks.transfer` does).
 
 - plain: Pillow, torchvision's transforms, a DataLoader with 2 workers, float32, eager. It recomputes the frozen layers
   in every epoch, on a new view. It runs in a process of its own, which imports nothing of this project.
@@ -310,7 +310,7 @@ def photographs(folder: Path) -> pd.DataFrame:
 def learn_statistics(backbone: Any, samples: Samples[Any], rows: Positions) -> None:
     """Compute the statistics of the normalisation layers from the images.
 
-    With the statistics of an untrained network, its features say nothing.
+    With the statistics of an untrained network, its features are worthless.
     """
     some = Samples(samples.rows.iloc[rows], raw=samples.raw, decode=decode_sample)
     for part in backbone.modules():

@@ -1,7 +1,7 @@
 """Measure the first hour of a new user: one command from a folder of pictures to a judged model.
 
 - minutes: `graftline train` on 2,000 pictures of 64 px (the shared photographs of hands, made smaller), in a fresh
-  working copy with the shared ImageNet weights in `backbones/`, until its last line. `commands` counts what is typed
+  working copy with the shared ImageNet weights in `backbones/`, until its last line. `commands` counts the commands
   after `make setup`: this one.
 - predict_one_seconds: `graftline promote`, then `graftline predict` on one picture; the median of three.
 - help_seconds: `--help` of every verb and every door, the slowest; each is the best of two, so that a cold disk does
@@ -118,7 +118,7 @@ def _help(module: str) -> float:
 
 
 def peaks() -> dict[str, dict[str, float]]:
-    """Return by bomb the peak memory of the command that reads it, and what that command takes anyway."""
+    """Return by bomb the peak memory of the command that reads it, and that of the command without a bomb."""
     measurements = {}
     for bomb in bombs():
         with planted(bomb) as folder:

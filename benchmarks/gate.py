@@ -5,8 +5,8 @@ The whole gate is a table: 200, 1,000 and 5,000 held-out samples in groups of 1 
 them). Equal models have as many negative flips as positive ones. A true loss has more negative ones, evenly on all
 slices, which are the classes, five batches and three sizes of random, unequal shares.
 
-A second group of cells has what no constant of the gate was chosen by: other sizes, classes and seeds, and groups of
-uneven sizes (`UNEVEN`), whose samples are right together as well, so that the floors are judged by groups, too.
+No constant of the gate was chosen by the second group of cells: other sizes, classes and seeds, and groups of uneven
+sizes (`UNEVEN`), whose samples are right together as well, so that the floors are judged by groups, too.
 
 - false_block_rate: the share of equal models that the gate rejects, in the worst cell. Floors are on, and as high as
   the true shares: their part is added.
@@ -24,8 +24,8 @@ The other kinds of targets compare errors: `skewed` ones of a number (a difficul
 times what each adds, both lognormal), and `steps` of a scale, which differ on one sample in ten.
 
 - false_block_rate_of_errors: the share of equal models that the gate rejects, in the worst cell.
-- power_at_smallest_detectable: the share of models that the gate rejects whose errors rose by as much as it says that
-  it detects with a probability of 80 %, in the worst cell.
+- power_at_smallest_detectable: the share of rejected models among those whose errors rose by the amount that the gate
+  says it detects with a probability of 80 %, in the worst cell.
 
 With --quick a tenth of the draws.
 """
@@ -211,12 +211,12 @@ def draw(
     generator: np.random.Generator, num: int, num_groups: int, size: int, *, flips: float, loss: float, together: float
 ) -> Array:
     """Return the losses (num, num_groups, size) of candidates: 1, -1 or 0 for each sample."""
-    own = generator.random((num, num_groups, size), dtype=np.float32)
+    draws = generator.random((num, num_groups, size), dtype=np.float32)
     if size > 1:
         is_one = generator.random((num, num_groups, 1)) < together
-        own = np.where(is_one, generator.random((num, num_groups, 1), dtype=np.float32), own)
+        draws = np.where(is_one, generator.random((num, num_groups, 1), dtype=np.float32), draws)
     negative, positive = (flips + loss) / 2, (flips - loss) / 2
-    return (own < negative).astype(np.int8) - ((own >= negative) & (own < negative + positive)).astype(np.int8)
+    return (draws < negative).astype(np.int8) - ((draws >= negative) & (draws < negative + positive)).astype(np.int8)
 
 
 def score(negative: Array, positive: Array, squares: Array, *, n: int, size: int, margin: float) -> Array:
@@ -264,13 +264,15 @@ def row_of_slices(
             "level": level,
         }
         worst = [place for place, p_value in enumerate(p_values) if p_value < 2 * significance]
-        found = [
+        comparisons = [
             Comparison(paired=whole.of(members[place]), p_value=p_values[place], significance_alone=0.0, **limits)
             for place in worst
         ]
-        is_blocked = any(comparison.is_worse for comparison in found)
+        is_blocked = any(comparison.is_worse for comparison in comparisons)
         blocked += is_blocked and whole.p_value >= significance * (1 - SLICES_SHARE)
-        doubted += not is_blocked and any(is_doubtful(each, significance=significance) for each in found)
+        doubted += not is_blocked and any(
+            is_doubtful(comparison, significance=significance) for comparison in comparisons
+        )
     rates = {"blocked_by_slices_alone": float(blocked / draws), "doubts": float(doubted / draws)}
     return {"n": n, "group": size, "flips": flips, "classes": num_classes} | rates
 
@@ -337,11 +339,11 @@ def row_of_floors_by_groups(n: int, *, groups: str, num_classes: int, params: Ga
     for _ in range(draws):
         labels = generator.choice(num_classes, numbers.max() + 1, p=shares)[numbers]
         is_right = draw_alike(generator, numbers, together=1.0) < FLOOR
-        nums = {each: effective(is_right, numbers, labels == each) for each in np.unique(labels)}
-        judged = [each for each, num in nums.items() if least_share(FLOOR, num_samples=num, level=level)]
-        limits = {each: least_share(FLOOR, num_samples=nums[each], level=level / len(judged)) for each in judged}
+        nums = {label: effective(is_right, numbers, labels == label) for label in np.unique(labels)}
+        judged = [label for label, num in nums.items() if least_share(FLOOR, num_samples=num, level=level)]
+        limits = {label: least_share(FLOOR, num_samples=nums[label], level=level / len(judged)) for label in judged}
         overall = least_share(FLOOR, num_samples=effective(is_right, numbers, labels >= 0), level=level)
-        is_low = any(is_right[labels == each].mean() < limit for each, limit in limits.items())
+        is_low = any(is_right[labels == label].mean() < limit for label, limit in limits.items())
         blocked += is_low or is_right.mean() < overall
     return {"n": n, "groups": groups, "classes": num_classes, "blocked": blocked / draws}
 
@@ -361,7 +363,7 @@ def draw_alike(generator: np.random.Generator, numbers: NDArray[np.int64], *, to
 
 
 def effective(is_right: Array, numbers: NDArray[np.int64], rows: Array) -> float:
-    """Return how many samples the rows tell as much as."""
+    """Return the number of independent samples that the rows are worth."""
     hits = is_right[rows]
     return len(hits) / design_effect(hits, np.unique(numbers[rows], return_inverse=True)[1])
 
@@ -369,7 +371,7 @@ def effective(is_right: Array, numbers: NDArray[np.int64], rows: Array) -> float
 def row_of_tries(n: int, *, size: int, flips: float, params: GateOptions, part: int) -> dict[str, Any]:
     """Return how often any of many tries that lost the margin is accepted; whole groups flip.
 
-    `passes_ever` is the share of those of which a first, second, … fifth try passes undecided, without a person.
+    `passes_ever` is the share of models of which a first, second, … fifth try passes undecided, without a person.
     """
     generator = np.random.default_rng([n, size, round(100 * flips), 3])
     margin, num_groups = params.margin or 0.0, n // size
@@ -382,15 +384,15 @@ def row_of_tries(n: int, *, size: int, flips: float, params: GateOptions, part: 
     z = score(negative, positive, squares, n=n, size=size, margin=margin)
     is_shown = tail(z, flips=np.maximum(negative + positive, n * margin), size=size) < levels
     passes = ~is_shown & (negative - positive + leads * np.sqrt(squares) <= 0)
-    found = {"accepted_ever": is_shown.any(axis=1).mean(), "passes_within_5": passes[:, :5].any(axis=1).mean()}
-    return {"n": n, "group": size, "flips": flips} | {name: float(rate) for name, rate in found.items()}
+    rates = {"accepted_ever": is_shown.any(axis=1).mean(), "passes_within_5": passes[:, :5].any(axis=1).mean()}
+    return {"n": n, "group": size, "flips": flips} | {name: float(rate) for name, rate in rates.items()}
 
 
 def row_of_chains(n: int, *, flips: float, step: float, params: GateOptions, part: int) -> dict[str, Any]:
-    """Return what happens night for night where each candidate is `step` worse than the model in use.
+    """Return the outcome of many nights in which each candidate is `step` worse than the model in use.
 
-    Of equal models (`step` of 0) a person puts those in use that wait. Of others a candidate that waits is not put in
-    use. The held-out set stays the same.
+    A person puts waiting candidates in use where models are equal (a `step` of 0). Other waiting candidates are not put
+    in use. The held-out set stays the same.
 
     Returns:
         lost: the mean loss of true accuracy after PROMOTIONS, or after NIGHTS; promotions: their mean number; passes:
@@ -433,12 +435,12 @@ def row_of_chains(n: int, *, flips: float, step: float, params: GateOptions, par
         is_better = is_promoted & (binom.sf(won - 1, lost + won, 0.5) < BETTER)
         anchor = np.where(is_better[:, None], in_use, anchor)
         is_anchor = np.where(is_promoted, is_better, is_anchor)
-    found = {
+    means = {
         "lost": (0.9 - accuracy).mean(),
         "promotions": promotions.mean(),
         "passes": num_passed.sum() / nights.sum(),
     }
-    return {"n": n, "flips": flips, "step": step} | {name: float(value) for name, value in found.items()}
+    return {"n": n, "flips": flips, "step": step} | {name: float(value) for name, value in means.items()}
 
 
 def counted(candidate: Array, other: Array) -> tuple[Array, Array]:
@@ -451,7 +453,7 @@ def rows_of_errors(n: int, kind: str, params: GateOptions, part: int) -> list[di
     seed, draws = [n, ERRORS.index(kind)], NUM_OF_ERRORS // part
     equal = blocked_by_errors(n, kind, 0.0, [*seed, 0], draws, params)
     rise = equal["smallest_detectable"]
-    for _ in range(8):  # more answers differ after a rise, which raises what is detectable
+    for _ in range(8):  # more answers differ after a rise, which raises the smallest detectable one
         rise = blocked_by_errors(n, kind, rise, [*seed, 1], NUM_ASKED, params)["smallest_detectable"]
     worse = blocked_by_errors(n, kind, rise, [*seed, 2], draws, params)
     return [{"n": n, "errors": kind, "rise": 0.0} | equal, {"n": n, "errors": kind, "rise": rise} | worse]

@@ -1,4 +1,4 @@
-"""Measure what a GPU does for embedding, texts, fine-tuning and predict, against its own limits.
+"""Measure a GPU's speed in embedding, texts, fine-tuning and predict, against its own limits.
 
 `bash benchmarks/gpu.sh` runs it, and before it the tests that need a GPU. It takes less than ten minutes and needs
 neither DVC nor Prefect. The weights are random, but SqueezeNet's if its file is there: speeds and bits do not depend on
@@ -181,7 +181,7 @@ class Bench:
         return row
 
     def bits(self, embedder: Embedder, pixels: Tensor, vectors: Tensor) -> dict[str, bool]:
-        """Return whether vectors are the same to the bit, by what was changed."""
+        """Return whether vectors are the same to the bit in other runs, by the name of the run."""
         n = len(pixels)
         order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
         there = order.to(pixels.device)

@@ -1,12 +1,12 @@
 """Measure how each stage grows: its processor seconds and its peak memory at 1,000 to 1,000,000 samples.
 
-Each stage runs as dvc.yaml has it, in a process of its own that has imported what it needs. The samples are pictures of
-16 px in Parquet files, a hundredth of them copies, and the backbone is the shipped one up to its first block of 116
-features. What a stage would take hours to make is made up for the stages behind it:
+Each stage runs as dvc.yaml has it, in a process of its own that has done its imports. The samples are pictures of 16 px
+in Parquet files, a hundredth of them copies, and the backbone is the shipped one up to its first block of 116 features.
+Outputs that would take a stage hours are made up for the stages behind it:
 
 - `scan` and `embed` run up to PICTURES samples. Their tables and vectors are made up for all other stages, around a
   centre a class, and the store has the vectors of the held-out samples.
-- `audit` runs up to AUDITED samples, and behind it those that it found leaking are the same.
+- `audit` runs up to AUDITED samples. For more samples, its leaks are those that it found among these.
 - `finetune` runs up to TUNED samples. The candidate of all other stages is the head alone.
 
 growth_exponent.STAGE is the slope of the logarithm of the processor seconds over that of the samples, between the two
@@ -90,8 +90,8 @@ def main() -> None:
             project = Project(Path(folder, str(size)), size=size)
             for stage in STAGES:
                 if size <= most.get(stage, size):
-                    measured[stage][size] = own = project.run(stage)
-                    show(f"{size:>9,} {stage:12} {own['seconds']:8.2f} s {own['peak_gib']:6.2f} GiB")
+                    measured[stage][size] = cost = project.run(stage)
+                    show(f"{size:>9,} {stage:12} {cost['seconds']:8.2f} s {cost['peak_gib']:6.2f} GiB")
                 project.make_up(stage, before)
             show(f"{size:>9,} samples: {time.monotonic() - began:.0f} s")
             megabytes = project.megabytes()
@@ -103,8 +103,8 @@ def main() -> None:
         raw={"stages": measured, "megabytes": megabytes},
         claims=[
             *(
-                Claim(name=f"cost.growth_exponent.{stage}", value=exponent(own), target=1.05, at_least=False)
-                for stage, own in measured.items()
+                Claim(name=f"cost.growth_exponent.{stage}", value=exponent(costs), target=1.05, at_least=False)
+                for stage, costs in measured.items()
             ),
             *(
                 Claim(name=f"cost.{kind}_megabytes", value=value, target=MOST_MEGABYTES, at_least=False)
@@ -148,7 +148,7 @@ class Project:
         return {"seconds": sum(own for own, _ in parts), "peak_gib": max(peak for _, peak in parts) / 2**30}
 
     def make_up(self, stage: str, before: "Project | None") -> None:
-        """Write what the stages behind this one read; `before` is a smaller project."""
+        """Write the inputs of the stages behind this one; `before` is a smaller project."""
         if stage == "scan":
             shutil.rmtree(self.data / "scanned", ignore_errors=True)
             (self.data / "made_up").rename(self.data / "scanned")
@@ -174,7 +174,7 @@ class Project:
             "ledger": [self.data / "validated/quarantine.csv"],
             "json": list(self.data.rglob("*.json")),
         }
-        return {kind: max(file.stat().st_size for file in own) / 1e6 for kind, own in files.items()}
+        return {kind: max(file.stat().st_size for file in of_kind) / 1e6 for kind, of_kind in files.items()}
 
 
 def commands(stage: str) -> list[list[str]]:
@@ -210,7 +210,7 @@ def copied(size: int, generator: Generator) -> NDArray[np.int64]:
 
 
 def write_batch(data: Path, batch: str, numbers: NDArray[np.int64]) -> None:
-    """Write the Parquet file of a batch, and what `scan` finds in it."""
+    """Write the Parquet file of a batch, and the outputs of `scan` for it."""
     contents = list(pictures(numbers))
     labels = [f"class {number % NUM_CLASSES}" for number in numbers]
     folder = data / "raw" / batch

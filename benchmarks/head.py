@@ -1,4 +1,4 @@
-"""Measure what the logistic head costs, beside scikit-learn's LogisticRegression on the same objective in the same run.
+"""Measure the cost of the logistic head, beside scikit-learn's LogisticRegression on the same objective and run.
 
 The features are random and behave like embeddings: their variances fall as 1 / rank, and they are mixed, rectified and
 in half precision. The classes overlap. Every seed draws other features. For every size and seed these run in turn:
@@ -138,7 +138,7 @@ def main() -> None:
         values = summarise(these)
         fastest = values["over_fastest"]
         claims.append(Claim(name=f"head.over_fastest{ending}", value=fastest, target=size.over_fastest, at_least=True))
-        if number == len(SIZES) - 1:  # of so few rows, the path and the default solver are no matter of seconds
+        if number == len(SIZES) - 1:  # with so few rows, the path and the default solver are too fast to compare
             continue
         claims += [
             Claim(name=f"head.ratio_sklearn{ending}", value=values["ratio_sklearn"], target=5.0, at_least=True),
@@ -209,7 +209,7 @@ def measure(data: Data, size: Size | None, options: HeadOptions, *, seed: int, i
         return {"seconds": seconds, "objective": value, "iterations": int(model.n_iter_[0])}
 
     is_small = len(data.classes) * standardised.shape[1] <= LARGEST_HESSIAN
-    peers = {name: peer(**own) for name, own in PEERS.items() if is_small or name != "newton-cholesky"}
+    peers = {name: peer(**settings) for name, settings in PEERS.items() if is_small or name != "newton-cholesky"}
     weight = single.weight * rows.scale
     bias = single.bias + single.weight @ rows.mean
     of_path = head.weight * rows.scale, head.bias + head.weight @ rows.mean

@@ -1,4 +1,4 @@
-"""Measure what the audit finds of the health of data, and whether `predict` tells samples of another data set.
+"""Measure the audit's findings about the health of data, and whether `predict` marks samples of another data set.
 
 **Label errors.** Labels of public sets are planted wrong at random, 5 % and 20 % of them, on the vectors of a frozen
 backbone: scikit-learn's digits on the glyph backbone; sign-digits, the photographs of PACS and 3,000 images of CIFAR-10
@@ -7,8 +7,8 @@ ranking. The peer is cleanlab on the same vectors, as its documentation says to 
 regression in `cross_val_predict`, with and without standardised features, and self confidence or normalised margin; the
 best of the four counts. `share_right` is how often the audit's head answers with the label that was there before: where
 the head is often wrong, its errors hide the planted ones. `limit` is the average precision of a judge that no audit can
-have: the same head and votes, which learned the labels that were there before. It says how far these vectors can tell a
-wrong label.
+have: the same head and votes, which learned the labels that were there before. It is the limit of what these vectors
+show about wrong labels.
 
 **Cost.** The stage runs as DVC runs it, on 100,000 samples of two batches with 20 classes and 10,000 held-out ones. The
 vectors are made up.
@@ -20,8 +20,8 @@ vectors are made up.
 share of the set's held-out samples that it finds, over ten splits, `found` that of the samples of the other sets that
 the same network embeds, over five. News are judged against the demo's support tickets. Of images this is done twice:
 with the features of the network's last depth, and with those of the ends of its four quarters joined. `taught` is the
-share that a judge finds at the same limit which no detector can be: a linear classifier that learned from other samples
-of the other set which of both sets a vector is of. It says whether the vectors tell the sets apart.
+share that a judge finds at the same limit which no detector can be: a linear classifier that learned from samples of
+both sets to separate them. It shows whether the vectors differ between the sets.
 
 Without cleanlab, or without the shared data, a part is skipped, and the JSON has the reason. --quick draws once, and
 leaves out the cost and the photographs.
@@ -112,7 +112,7 @@ READ: dict[str, tuple[str, Callable[[], str | None], Callable[[], Set]]] = {
         lambda: read_images("pacs-photo-cartoon.tar", "photo"),
     ),
     "news": ("minilm", news.missing, read_news),
-    "tickets": ("minilm", news.missing, read_tickets),  # a grammar made them: they are only told from news
+    "tickets": ("minilm", news.missing, read_tickets),  # a grammar made them: they only serve as samples unlike news
 }  # fmt: skip
 ONLY_OTHERS = ("tickets",)
 
@@ -217,14 +217,14 @@ def one_draw(
     )  # fmt: skip
     assert judged is not None
     assert right is not None
-    found = judged[2]
+    suspicion = judged[2]
     answers = np.exp(right[2].log_probabilities[np.arange(len(labels)), labels])
     return {
-        "ap": float(average_precision_score(is_wrong, found.score)),
+        "ap": float(average_precision_score(is_wrong, suspicion.score)),
         "limit": float(average_precision_score(is_wrong, 1 - answers)),
-        "precision": float(is_wrong[found.is_suspected].mean()),
-        "recall": float(found.is_suspected[is_wrong].mean()),
-        "share_right": float((found.log_probabilities.argmax(axis=1) == truths).mean()),
+        "precision": float(is_wrong[suspicion.is_suspected].mean()),
+        "recall": float(suspicion.is_suspected[is_wrong].mean()),
+        "share_right": float((suspicion.log_probabilities.argmax(axis=1) == truths).mean()),
         "seconds": seconds,
     } | peer(vectors, labels, is_wrong, seed=seed)
 
@@ -232,7 +232,7 @@ def one_draw(
 def peer(
     vectors: NDArray[np.float16], labels: NDArray[np.int64], is_wrong: NDArray[np.bool_], *, seed: int
 ) -> dict[str, float]:
-    """Return what cleanlab finds: nothing where it is not installed."""
+    """Return the results of cleanlab; none where it is not installed."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import average_precision_score
@@ -300,15 +300,15 @@ def drift_by_size(shift: float, *, draws: int) -> dict[str, Any]:
     """Return the mean effect size of a shift by the number of samples of each side."""
     effects = {}
     for size in SIZES:
-        own = []
+        effects_of_draws = []
         for seed in range(draws):
             generator = np.random.default_rng(seed)
             before, batch = (made_up(generator, size, shift=by) for by in (0.0, shift))
             rows = drawn(np.arange(size), seed=seed)
-            found = drift(before[rows], batch[rows], seed=seed)
-            assert found is not None
-            own.append(found.effect)
-        effects[str(size)] = float(np.mean(own))
+            drifted = drift(before[rows], batch[rows], seed=seed)
+            assert drifted is not None
+            effects_of_draws.append(drifted.effect)
+        effects[str(size)] = float(np.mean(effects_of_draws))
     return {"shift": shift, "effects": effects, "spread": max(effects.values()) - min(effects.values())}
 
 
@@ -321,7 +321,7 @@ def made_up(generator: np.random.Generator, num: int, *, shift: float) -> NDArra
 
 
 def unlike_samples(sets: dict[str, Set]) -> dict[str, Any]:
-    """Return what is found of other sets, by the features of the last depth, and by those of all depths of images."""
+    """Return the shares of other sets that are found, by features of the last depth, and for images by all depths."""
     last = {name: of_last_depth(name, data) for name, data in sets.items()}
     judged = [name for name in sets if name not in ONLY_OTHERS and READ[name][0] != "glyphs"]
     return {
@@ -333,9 +333,9 @@ def unlike_samples(sets: dict[str, Set]) -> dict[str, Any]:
 def unlike(name: str, sets: dict[str, Set]) -> dict[str, Any]:
     """Return by level how many held-out samples of a set, and how many of each other set, its detector finds.
 
-    `taught` is what a classifier finds that learned from half of the other set's samples, of the other half.
+    `taught` is the share of one half of the other set that a classifier finds which learned from the other half.
     """
-    own = sets[name][0]
+    ours = sets[name][0]
     others = {
         other: vectors[np.random.default_rng(0).permutation(len(vectors))[:MOST_JUDGED]]  # of all its classes
         for other, (vectors, _, _) in sets.items()
@@ -345,8 +345,8 @@ def unlike(name: str, sets: dict[str, Set]) -> dict[str, Any]:
     found: dict[float, dict[str, list[float]]] = {level: {other: [] for other in others} for level in LEVELS}
     taught: dict[float, dict[str, list[float]]] = {level: {other: [] for other in others} for level in LEVELS}
     for seed in range(SPLITS):
-        order = np.random.default_rng(seed).permutation(len(own))
-        train, val, heldout = np.split(own[order], [round(0.65 * len(own)), round(0.8 * len(own))])
+        order = np.random.default_rng(seed).permutation(len(ours))
+        train, val, heldout = np.split(ours[order], [round(0.65 * len(ours)), round(0.8 * len(ours))])
         known = keep(train[:MOST_REFERENCES])
         of_val, of_heldout = known.distances(val), known.distances(heldout)
         is_judged = seed < FOUND_SPLITS
@@ -392,11 +392,11 @@ def in_percent(share: float) -> str:
 def claims_of(raw: dict[str, Any]) -> list[Claim]:
     claims = []
     for name, by_noise in raw["label_errors"].items():
-        for noise, own in by_noise.items():
+        for noise, means in by_noise.items():
             key = f"{noise.replace('%', '_percent')}.{name}"
-            claims.append(Claim(name=f"audit.label_error_ap.{key}", value=own["ap"], target=0.8, at_least=True))
-            if "cleanlab_ap" in own:
-                gain = own["ap"] - own["cleanlab_ap"]
+            claims.append(Claim(name=f"audit.label_error_ap.{key}", value=means["ap"], target=0.8, at_least=True))
+            if "cleanlab_ap" in means:
+                gain = means["ap"] - means["cleanlab_ap"]
                 claims.append(
                     Claim(name=f"audit.label_error_ap_minus_cleanlab.{key}", value=gain, target=0.0, at_least=True)
                 )
@@ -409,13 +409,13 @@ def claims_of(raw: dict[str, Any]) -> list[Claim]:
         for part, suffix in (("unlike", ""), ("unlike_of_depths", ".of_depths")):
             of_sets = {name: by_level[in_percent(level)] for name, by_level in raw[part].items()}
             if of_sets:
-                worst = 100 * max(abs(own["false_alarms"] - level) for own in of_sets.values())
+                worst = 100 * max(abs(of_set["false_alarms"] - level) for of_set in of_sets.values())
                 name = f"predict.unlike_false_alarms.{key}{suffix}"
                 claims.append(Claim(name=name, value=worst, target=1.0, at_least=False))
             claims += [
                 Claim(name=f"predict.unlike_found.{key}.{name}.{other}{suffix}", value=share, target=0.9, at_least=True)
-                for name, own in of_sets.items()
-                for other, share in own["found"].items()
+                for name, of_set in of_sets.items()
+                for other, share in of_set["found"].items()
             ]
     return claims
 

@@ -1,4 +1,4 @@
-"""Hand a stranger's files and names to every door: is each refused in one line or taken, and is nothing lost?
+"""Hand a stranger's files and names to every door: is each taken, or refused in one line, and is none lost?
 
 Each input is taken in a process of its own, whose time and peak memory are measured: pictures, tables of labels,
 Parquet, texts, weights, bundles, settings, the listing of a landing and its events. Files are real ones, changed by
@@ -51,16 +51,16 @@ from tasks.text import decode as texts
 
 SECONDS = 60
 NUM_OF_A_FORMAT = 20
-BROKEN = 70  # the exit status of a process whose work raised what no user can mend
+BROKEN = 70  # the exit status of a process whose work raised an error that no user can mend
 
-Work = Callable[[Path], int]  # plants inputs in a folder, hands them in, and returns how many it accounts for
+Work = Callable[[Path], int]  # plants inputs in a folder, hands them in, and returns how many are accounted for
 
 
 @dataclass(frozen=True, kw_only=True)
 class Try:
     """Inputs of a kind: how many, and the work that hands them in.
 
-    `may_be_refused` says that one line may refuse them; samples among others cost no other sample.
+    `may_be_refused` is whether one line may refuse them; a bad sample among others must not cost the others.
     """
 
     kind: str
@@ -71,7 +71,7 @@ class Try:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How it ended."""
+    """The outcome of a try."""
 
     kind: str
     num: int
@@ -151,7 +151,7 @@ def tries(*, seed: int, num_of_a_format: int) -> Iterator[Try]:
         yield Try(kind=kind, num=1, work=partial(read, file=file, content=content))
     yield samples(kind="landing, listed", num=named, work=looked_at)
     for name in inputs.NAMES.values():
-        yield samples(kind="event", num=1, work=partial(told, name=name))
+        yield samples(kind="event", num=1, work=partial(reported, name=name))
 
 
 def scanned(folder: Path, *, plant: Callable[[Path], Any]) -> int:
@@ -169,21 +169,21 @@ def predicted(folder: Path, *, plant: Callable[[Path], Any]) -> int:
 
 
 def listed(folder: Path, *, file: str, content: bytes) -> int:
-    """List a batch with a table of labels: each of its pictures has an entry, whatever the table says."""
+    """List a batch with a table of labels: each of its pictures has an entry, whatever is in the table."""
     inputs.put_table(folder, content, name=file)
     entries = find_entries(folder / "raw", endings=images.ENDINGS)
     return int({f"{number}.png" for number in range(4)} <= {entry.path for entry in entries})
 
 
 def listed_alone(folder: Path, *, file: str, content: bytes, has_texts: bool = False) -> int:
-    """List a batch that is one file: something is said about it."""
+    """List a batch that is one file: it has an entry or a refusal."""
     place = folder / file
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(content)
     params = load_params(ROOT / "params.yaml").scan
     batch = folder / file.split("/")[0]
-    found = find_entries(batch, endings=texts.ENDINGS, texts=params) if has_texts else find_entries(batch)
-    return int(bool(found))
+    entries = find_entries(batch, endings=texts.ENDINGS, texts=params) if has_texts else find_entries(batch)
+    return int(bool(entries))
 
 
 def loaded(folder: Path, *, ending: str, make: Callable[[], bytes]) -> int:
@@ -223,17 +223,17 @@ def looked_at(folder: Path) -> int:
     return len(names & ({batch.name for batch in listing.batches} | hidden))
 
 
-def told(folder: Path, *, name: str) -> int:
+def reported(folder: Path, *, name: str) -> int:
     arrival = Arrival(
         batch="a", name=name, landing=str(folder), md5="b", files=1, bytes=2, fingerprint="c",
         event="00000000-0000-0000-0000-000000000000",
     )  # fmt: skip
-    said = event_of(arrival, is_first=True).model_dump_json()
-    return int(not OBEYED.search(json.loads(said)["payload"]["source"]))
+    event = event_of(arrival, is_first=True).model_dump_json()
+    return int(not OBEYED.search(json.loads(event)["payload"]["source"]))
 
 
 def taken(attempt: Try) -> Outcome:
-    """Hand the inputs in, in a process of its own, and return how that ended."""
+    """Hand the inputs in, in a process of its own, and return the outcome."""
     with tempfile.TemporaryDirectory(prefix="hostile-") as place, tempfile.TemporaryFile("w+b") as printed:
         start = time.monotonic()
         reading, writing = os.pipe()
@@ -245,15 +245,15 @@ def taken(attempt: Try) -> Outcome:
         with os.fdopen(reading) as result:
             number = result.read()
         printed.seek(0)
-        said = printed.read().decode("utf-8", "replace")
-    lines = said.splitlines()
+        output = printed.read().decode("utf-8", "replace")
+    lines = output.splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     is_refused = status == 1 and errors == lines[-1:]
     accounted = int(number) if number else attempt.num if is_refused and attempt.may_be_refused else 0
     return Outcome(
         kind=attempt.kind, num=attempt.num, is_refused=is_refused, is_hung=is_hung,
         lost=max(attempt.num - accounted, 0),
-        has_traceback=not is_hung and not (status == 0 or is_refused), is_raw=bool(OBEYED.search(said)),
+        has_traceback=not is_hung and not (status == 0 or is_refused), is_raw=bool(OBEYED.search(output)),
         peak_gib=peak, seconds=time.monotonic() - start, said=lines[-1] if lines else "",
     )  # fmt: skip
 

@@ -4,9 +4,9 @@ Nothing here is timed.
 
 - `house.stale_results`: modules whose change a warm store missed. Each module that runs when images are embedded,
   augmented or answered is changed in a copy, one number or operator at a time, until a result changes; then a run on
-  warm stores has to give what a run on cold stores gives.
-- `house.false_reruns`: pairs of a file and a stage of dvc.yaml whose digest of code has it, though nothing that the
-  stage runs imports it.
+  warm stores has to give the results of a run on cold stores.
+- `house.false_reruns`: pairs of a file and a stage of dvc.yaml whose digest of code has the file, though no module that
+  the stage runs imports it.
 - `house.import_circles`: groups of modules that import each other, at their top or inside functions.
 - `house.longest_line`: columns, in code and prose; lines of tables and of addresses do not count.
 - `house.code_deps`: entries of dvc.yaml that name code.
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def changed_modules(most: int) -> list[dict[str, Any]]:
-    """Return what came of changing each module, at most `most` times."""
+    """Return the results of changing each module, at most `most` times."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "benchmarks.kit.warm_and_cold", folder, "--most", str(most)]
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
@@ -74,10 +74,10 @@ def changed_modules(most: int) -> list[dict[str, Any]]:
 
 
 def false_reruns(stages: dict[str, Any]) -> list[list[str]]:
-    """Return the pairs (stage, file) of which the stage's digest has the file, and nothing that it runs imports it.
+    """Return the pairs (stage, file) where the stage's digest has the file, but no module that it runs imports it.
 
-    What it runs comes from grimp, which follows the imports by itself. A verb asks for parts of a modality's room by
-    name.
+    The modules that it runs come from grimp, which follows the imports by itself. A verb asks for parts of a modality's
+    room by name.
     """
     graph = grimp.build_graph("tasks", cache_dir=None)
     pairs = []

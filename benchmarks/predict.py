@@ -1,4 +1,4 @@
-"""Measure what it costs to use a model, and how much an exported file differs from its bundle.
+"""Measure the cost of using a model, and how much an exported file differs from its bundle.
 
 - predict: `tasks.predict.predict` after its model is loaded, from the folder to a complete Parquet file. It finds,
   reads and hashes files, decodes them within limits, classifies them and writes rows. To load the model and prepare the

@@ -1,8 +1,8 @@
-"""Measure what the report page of a large held-out set costs its reader: its size, and the time until it is shown.
+"""Measure the cost of a large report page for its reader: its size, and the time until it is shown.
 
-A project of 100,000 held-out samples is made up: 100 classes, 5 batches, a candidate that is right on 92 % and a model
-in use that is right on 90 % of them, features in clusters, file names with 12 random digits, and images for the wrong
-predictions and for some right ones of each class. The verb `report` draws the page as DVC runs it.
+A project of 100,000 held-out samples is made up, with 100 classes and 5 batches. The candidate is right on 92 % of the
+samples, and the model in use on 90 %. Features lie in clusters, file names have 12 random digits, and there are images
+for the wrong predictions and for some right ones of each class. The verb `report` draws the page as DVC runs it.
 
 - megabytes: the size of the file.
 - open_seconds: the time from the start of the navigation to the load event or the first contentful paint, whichever is

@@ -4,7 +4,7 @@ The page is served as `graftline review` serves it, and each thumbnail is decode
 comes into sight. The page is scrolled at three speeds, from a row a second or so to several windows a second, in a
 window of 1280 x 900 px. A frame is the time between two calls of requestAnimationFrame.
 
-What else the machine does makes frames slow, too. So Chromium is traced: `busiest_ms` is the processor time that all of
+Other work of the machine makes frames slow, too. So Chromium is traced: `busiest_ms` is the processor time that all of
 its threads took within a frame, as if one core did everything one after the other, and `page_busiest_ms` that of the
 thread that runs the page's script and lays it out. The server's threads are not among them.
 
@@ -119,23 +119,23 @@ def busy_frames(events: list[dict[str, Any]]) -> dict[str, float]:
     Args:
         events: of Chromium's trace. `tdur` is the processor time of a task in µs; `ts` and `dur` are of the clock.
     """
-    names = {(each["pid"], each["tid"]): each["args"]["name"] for each in events if each["name"] == "thread_name"}
-    starts = sorted(each["ts"] for each in events if each["name"] == FRAME)
+    names = {(event["pid"], event["tid"]): event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    starts = sorted(event["ts"] for event in events if event["name"] == FRAME)
     tasks: defaultdict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
-    for each in events:
-        if each["ph"] == "X" and "tdur" in each:
-            tasks[each["pid"], each["tid"]].append(each)
+    for event in events:
+        if event["ph"] == "X" and "tdur" in event:
+            tasks[event["pid"], event["tid"]].append(event)
     of_all, of_page = np.zeros(len(starts) + 1), np.zeros(len(starts) + 1)
-    for thread, own in tasks.items():
+    for thread, of_thread in tasks.items():
         until = -1
-        for task in sorted(own, key=lambda task: (task["ts"], -task["dur"])):
+        for task in sorted(of_thread, key=lambda task: (task["ts"], -task["dur"])):
             if task["ts"] < until:
                 continue  # a part of the task before it
             until = task["ts"] + task["dur"]
             frame = bisect(starts, task["ts"])
             of_all[frame] += task["tdur"] / 1000
             of_page[frame] += task["tdur"] / 1000 * (names.get(thread) == PAGE_THREAD)
-    inside = slice(1, -1)  # what came before the first frame, or after the last, is of none
+    inside = slice(1, -1)  # tasks before the first frame, or after the last, belong to none
     return {
         "busy_median_ms": float(np.median(of_all[inside])), "busiest_ms": float(of_all[inside].max()),
         "page_busiest_ms": float(of_page[inside].max()),

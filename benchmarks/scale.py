@@ -1,11 +1,11 @@
-"""Measure what tens of millions of samples cost: packed against unpacked, and rows that nobody can hold twice.
+"""Measure the cost of tens of millions of samples: packed against unpacked, and tables too large for two copies.
 
 - `packed`: 20,000 samples as files and packed into shards, in one DVC project each: seconds of `dvc add`, `push` to a
   remote on the same disk, `checkout` into an empty place and `status`, in turn, medians of the rounds.
 - `rows`: 10,000,000 made-up rows in ten batches through validate (expectations, splits) and through the firewall and
   the fit of train_head, on vectors of 16 numbers: the peak of resident memory of either process.
 - `writers`: 1,000 workers that add to one embedding store at once, simulated: four processes hold the files of all of
-  them open, and add for one and another in turn. What a reader then finds, and how long it looks, beside ten workers.
+  them open, and add for one and another in turn. Then the values that a reader finds, and its time, beside ten workers.
 - `ray`: made-up pictures embedded on a Ray cluster of two hosts with a network of their own, a worker of one core each.
   Speeds are of the pictures that a larger batch has more than a smaller one, so that no start-up counts: here on one
   core, on one worker that shares that core with the driver and all of Ray, and on both. Then workers and nodes are
@@ -97,8 +97,8 @@ def main() -> None:
     for name in arguments.parts:
         show(f"{name} …")
         with tempfile.TemporaryDirectory() as folder:
-            raw[name], own = PARTS[name](Path(folder), arguments)
-        claims += own
+            raw[name], claims_of_part = PARTS[name](Path(folder), arguments)
+        claims += claims_of_part
     settings = {
         "quick": arguments.quick, "parts": arguments.parts, "sample_bytes": SAMPLE_BYTES, "rounds": ROUNDS,
         "num_classes": NUM_CLASSES, "dim": DIM,
@@ -188,7 +188,7 @@ def write_vectors(place: Path) -> int:
 
 
 def child(script: str, place: Path) -> dict[str, float]:
-    """Return what a script prints last, run in a process of its own."""
+    """Run a script in a process of its own, and return its last line."""
     command: Sequence[str] = [sys.executable, "-c", script, str(place), str(ROOT / "params.yaml")]
     environment = os.environ | {"GX_ANALYTICS_ENABLED": "false"}
     done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
@@ -199,7 +199,7 @@ def child(script: str, place: Path) -> dict[str, float]:
 
 
 def writers(place: Path, arguments: argparse.Namespace) -> tuple[Any, list[Claim]]:
-    """Return how long many writers take, and a reader after them; the claim is about values that the reader lacks."""
+    """Return the seconds of many writers, and of a reader after them; the claim is about values that it misses."""
     num_values = ADDED // 10 if arguments.quick else ADDED
     raw: dict[str, Any] = {"values": num_values, "seconds": {}, "read_seconds": {}, "missing": {}}
     for num_writers in WRITERS:
@@ -224,13 +224,13 @@ def writers(place: Path, arguments: argparse.Namespace) -> tuple[Any, list[Claim
 def play_writers(path: Path, process: int, *, num_values: int, num_writers: int) -> None:
     """Add a part of the values, for some of the writers in turn."""
     store = Store(path, recipe={}, value_bytes=VALUE_BYTES)
-    own = [store.segment() for _ in range(process, num_writers, PROCESSES)]
+    segments = [store.segment() for _ in range(process, num_writers, PROCESSES)]
     numbers = np.arange(process, num_values, PROCESSES)
     for turn, some in enumerate(np.array_split(numbers, -(-len(numbers) // ADDED_AT_ONCE))):
         values = np.repeat((some % 256).astype(np.uint8)[:, None], VALUE_BYTES, axis=1)
-        own[turn % len(own)].add(list(map(key_of, some.tolist())), values)
-    for writer in own:
-        writer.close()
+        segments[turn % len(segments)].add(list(map(key_of, some.tolist())), values)
+    for segment in segments:
+        segment.close()
 
 
 def key_of(number: int) -> str:
@@ -238,7 +238,7 @@ def key_of(number: int) -> str:
 
 
 def ray(place: Path, arguments: argparse.Namespace) -> tuple[Any, list[Claim]]:
-    """Return the speeds of a Ray cluster against this machine, whether its bytes are the same, and what it survives."""
+    """Return the speeds of a Ray cluster against this machine, whether its bytes are the same, and results of kills."""
     few, many = (PICTURES // 4, PICTURES) if arguments.quick else (PICTURES, MORE_PICTURES)
     project = ClusterProject(place / "timed", num_samples=many, side=PICTURE_SIDE, minibatch_size=None)
     killed = ClusterProject(place / "killed", num_samples=min(many, KILLED_PICTURES), side=PICTURE_SIDE)
@@ -293,7 +293,7 @@ def checked(done: subprocess.CompletedProcess[str]) -> None:
 
 
 def kills(cluster: Cluster, project: ClusterProject, *, expected: list[bytes], at_least: int) -> list[dict[str, Any]]:
-    """Kill workers, and in each run the second node, while the batch is embedded; return what became of each run."""
+    """Kill workers, and in each run the second node, while the batch is embedded; return the outcome of each run."""
     runs: list[dict[str, Any]] = []
     while sum(run["kills"] for run in runs) < at_least:
         if 1 not in cluster.nodes:

@@ -137,11 +137,11 @@ def serving(bundle: Path, files: Files, *, log: Path | None) -> Iterator[tuple[S
     assert process.stderr
     try:
         line = process.stderr.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-        assert found, line + process.stderr.read()
+        match = re.search(r"http://127\.0\.0\.1:(\d+)", line)
+        assert match, line + process.stderr.read()
         errors = threading.Thread(target=process.stderr.read)  # so that its pipe never fills
         errors.start()
-        service = Service(port=int(found[1]), process=process)
+        service = Service(port=int(match[1]), process=process)
         connection = service.connect()
         assert is_whole(connection, form(files.paths[:1]), 1)
         connection.close()

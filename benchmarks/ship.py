@@ -1,12 +1,12 @@
-"""Build what the image of deploy/Dockerfile has without a container engine, and state how large the image is.
+"""Build the content of deploy/Dockerfile's image without a container engine, and state how large the image is.
 
 The RUN steps of the stage `packages` are run in a folder of its own, with `uv` of this environment. Then the commands
 of the image are started there, on a clone of this project without data: the Prefect server, the process that runs
 deployments, whose health is asked as the image's HEALTHCHECK does, and the help of the service. No environment variable
 leads back to this environment.
 
-`ship.image_megabytes` is the size of the packages, with their byte code, plus what the base image and git take, which
-are not measured here: BASE_MEGABYTES is above what the registry states for the base image, and GIT_MEGABYTES is the sum
+`ship.image_megabytes` is the size of the packages, with their byte code, plus those of the base image and of git, which
+are not measured here: BASE_MEGABYTES is above the size in the registry of the base image, and GIT_MEGABYTES is the sum
 of the Installed-Size of Debian's packages.
 
 Where the index of PyTorch cannot be reached, --torch-wheel FILE names another build of torch for the processor. The
@@ -53,7 +53,8 @@ def main() -> None:
         for command in steps(read(DOCKERFILE)[0]):
             run(command, environment=environment, place=place, wheel=wheel)
         installed = {
-            canonicalize_name(own.name): own.version for own in distributions(path=[str(site_of(environment))])
+            canonicalize_name(package.name): package.version
+            for package in distributions(path=[str(site_of(environment))])
         }
         unwanted = sorted({*installed} & {canonicalize_name(name) for name in TEST_TOOLS})
         compilers = [name for name in COMPILERS if (environment / "bin" / name).exists()]
@@ -107,7 +108,7 @@ def run(command: str, *, environment: Path, place: Path, wheel: Path | None) -> 
 
 
 def with_wheel(words: list[str], place: Path, wheel: Path) -> list[str]:
-    """Return the command with another torch: an override, and the lock without torch and what only CUDA needs."""
+    """Return the command with another torch: an override, and the lock without torch and the packages for CUDA."""
     version = wheel.name.split("-")[1]
     (place / "override.txt").write_text(f"torch=={version}\n", "utf-8")
     pinned = [line.partition(" \\")[0] for line in (ROOT / "requirements.lock").read_text("utf-8").splitlines()]
@@ -132,7 +133,7 @@ def start(place: Path, environment: Path) -> list[str]:
     landing = place / "landing"
     landing.mkdir()
     api, health = free_port(), free_port()
-    own = {
+    surroundings = {
         "PATH": f"{environment / 'bin'}:/usr/bin:/bin", "HOME": str(home), "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_API_URL": f"http://127.0.0.1:{api}/api", "PREFECT_API_AUTH_STRING": "graftline:benchmark-of-the-image",
         "PREFECT_SERVER_API_AUTH_STRING": "graftline:benchmark-of-the-image", "GRAFTLINE_LANDING": str(landing),
@@ -140,16 +141,20 @@ def start(place: Path, environment: Path) -> list[str]:
     }  # fmt: skip
     started = []
     for words in (["python", "-m", "flows", "serve", "--help"], ["python", "-m", "flows", "watch", "--help"]):
-        python = shutil.which(words[0], path=own["PATH"])
-        subprocess.run(words, executable=python, cwd=project, env=own, check=True, stdout=subprocess.DEVNULL)
+        python = shutil.which(words[0], path=surroundings["PATH"])
+        subprocess.run(words, executable=python, cwd=project, env=surroundings, check=True, stdout=subprocess.DEVNULL)
         started.append(" ".join(words))
     server = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(api)]
     image = read(DOCKERFILE)[-1]
     schedule = next(one for one in image if one.name == "CMD").words()
     probe = next(one for one in image if one.name == "HEALTHCHECK").words()
     schedule, probe = ([word.replace("8790", str(health)) for word in words] for words in (schedule, probe))
-    of_server = ["python", "-c", f"from urllib.request import urlopen; urlopen('{own['PREFECT_API_URL']}/health')"]
-    with running(server, project, own, until=of_server), running(schedule, project, own, until=probe):
+    of_server = [
+        "python",
+        "-c",
+        f"from urllib.request import urlopen; urlopen('{surroundings['PREFECT_API_URL']}/health')",
+    ]
+    with running(server, project, surroundings, until=of_server), running(schedule, project, surroundings, until=probe):
         started += [" ".join(server[:3]), " ".join(schedule), "HEALTHCHECK"]
     return started
 

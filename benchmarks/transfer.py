@@ -1,4 +1,4 @@
-"""Measure what transfer is worth: the same network from scratch, its head alone, and fine-tuned, on few labels and all.
+"""Measure the worth of transfer: one network from scratch, its head alone, and fine-tuned, on few labels and all.
 
 Every method runs in a process of its own on one core, two processes at a time. The benchmark measures held-out
 accuracy, processor seconds and peak memory on:
@@ -143,8 +143,8 @@ def prepare(names: Sequence[str], place: Path) -> tuple[dict[str, Any], dict[str
 def run_all(sets: Sequence[str], place: Path, *, seeds: int, is_quick: bool, kept: Path) -> list[dict[str, Any]]:
     """Return a row per run, seed after seed.
 
-    A run that the folder `kept` has does not run again: fine-tunings have files of their own, which also tell what the
-    rule of today ships, and `runs.jsonl` has a line for each of the others. New runs are added.
+    A run that the folder `kept` has does not run again: fine-tunings have files of their own, from which the choice of
+    today's rule follows, and `runs.jsonl` has a line for each of the others. New runs are added.
     """
     plan: list[dict[str, Any]] = []
     recipes: dict[str, Recipe] = {}

@@ -1,4 +1,4 @@
-"""Measure what the intake of data costs: to scan real files, to add a batch, and to validate a million rows.
+"""Measure the cost of the intake of data: scan real files, add a batch, and validate a million rows.
 
 - (a) Samples per second through the core of `scan` (find, hash, decode whole, check) against the bare decode limit:
   only Pillow, which opens and loads the same files in as many processes. Medians of rounds in turn, after a warm-up.

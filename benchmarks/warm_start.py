@@ -1,17 +1,17 @@
-"""Measure what a nightly retraining costs that goes on from the model in use, and what accuracy that loses.
+"""Measure the cost of a nightly retraining that goes on from the model in use, and its loss of accuracy.
 
 Pictures of CIFAR-10 with the ImageNet SqueezeNet (224 px), whose last three blocks are fine-tuned; all else as
 params.yaml has it. A first batch has 3,000 pictures, and each later one 1 % of them. Every night a batch is listed, the
 stages audit and train_head run, and then the stage `finetune` with `start: in_use`. Every candidate is put in use, so
 that the eighth night is the eighth run in a row. After the first night and after the last one, the same stage also
-trains from the backbone on the same data. Whoever is compared answers to 2,000 other pictures, which no run has seen.
+trains from the backbone on the same data. The models are compared on 2,000 other pictures, which no run has seen.
 
 - warm_cost_fraction: processor seconds of the stage, imports included, over those of the stage from the backbone. The
   activations of earlier runs are kept for both (`kept`), or neither has any (`cold`); the claim is about the larger
   fraction, the mean over the seeds.
 - warm_accuracy_points: accuracy of the candidate minus that of the one from the backbone, in points, after the first
   night and after the last; the mean over the seeds, with its interval of 95 %. The claims are about the means.
-- nights_from_the_backbone: the nights on which the stage said why it could not go on from the model in use.
+- nights_from_the_backbone: the nights on which the stage could not go on from the model in use, and reported why.
 
 --quick: one seed, and one night.
 """
@@ -171,7 +171,7 @@ class Project:
             self.do("embed", batch)
 
     def night(self, number: int) -> float:
-        """List the batch of a night, and bring the chain up to the candidate; return what `finetune` returns."""
+        """List the batch of a night, and bring the chain up to the candidate; return the result of `finetune`."""
         self.list_batches(number)
         self.do("audit")
         self.do("train_head")

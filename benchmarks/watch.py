@@ -13,8 +13,8 @@ window of 200 others; the decision is that of `watch` with its own settings, emb
 No setting of `watch` was chosen by these shifts. `watch.power` is the least over the kinds of shift.
 
 `taught` of a row about new classes is the power of a test that no watch can have: a logistic regression has learned
-from labelled samples of these very classes what they look like, and the test of most power for their share (Neyman and
-Pearson 1933) reads its odds, at the same share of false alarms. It says how far these vectors can tell the new samples.
+from labelled samples of these very classes, and the test of most power for their share (Neyman and Pearson 1933) reads
+its odds, at the same share of false alarms. It is the limit of what these vectors show.
 
 --quick: fewer draws.
 """
@@ -72,7 +72,7 @@ FALSE_ALARM_TARGET, POWER_TARGET = 0.02, 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """n samples: vectors (n, dim) float16, calibrated answers (n, num_classes), and which are right (n,)."""
+    """A set of n samples: vectors (n, dim) float16, calibrated answers (n, num_classes), and which are right (n,)."""
 
     vectors: NDArray[np.float16]
     answers: NDArray[np.float64]
@@ -97,7 +97,7 @@ class Samples:
 
 @dataclass(frozen=True, kw_only=True)
 class Shift:
-    """What turns a window of samples as usual into a shifted one, and what it does to each sample it is given."""
+    """A shift of a window: the way to draw a reference and a shifted window, and the facts about it."""
 
     draw: Callable[[np.random.Generator], tuple[Samples, Samples]]  # a reference and a shifted window
     about: dict[str, Any]
@@ -177,7 +177,7 @@ def part(samples: Embedded, rows: slice) -> Embedded:
 
 
 def learn(samples: Embedded, classes: list[str]) -> Answer:
-    """Return what answers, with a head of the first samples that is calibrated on those behind them."""
+    """Return an answerer with a head of the first samples that is calibrated on those behind them."""
     options = load_params(ROOT / "params.yaml").train_head
     train, val = part(samples, slice(NUM_TRAIN)), part(samples, slice(NUM_TRAIN, NUM_TRAIN + NUM_VAL))
     head = fit_head((train.vectors, train.labels), (val.vectors, val.labels), options, classes=classes)
@@ -201,7 +201,7 @@ def two_parts(usual: Samples, generator: np.random.Generator) -> tuple[Samples, 
 def shift_of_change(usual: Samples, by_strength: Mapping[float, Samples]) -> Shift:
     """Return the weakest of the changes that costs enough; the first NUM_CHANGED samples were changed."""
     before = usual.of(np.arange(NUM_CHANGED)).is_right.mean()
-    costs = {strength: float(before - own.is_right.mean()) for strength, own in by_strength.items()}
+    costs = {strength: float(before - samples.is_right.mean()) for strength, samples in by_strength.items()}
     strength = next((each for each, cost in costs.items() if cost >= COST), list(costs)[-1])
     share = min(COST / max(costs[strength], 1e-9), 1.0)
     others = by_strength[strength]
@@ -274,10 +274,10 @@ def power_when_taught(known: NDArray[np.floating], usual: Samples, strangers: Sa
     of_strangers = evidence(strangers, others)
 
     def windows(num_draws: int, share: float) -> NDArray[np.float64]:
-        own = generator.choice(of_known, (num_draws, NUM_WINDOW))
-        is_replaced = generator.random(own.shape) < share
-        own[is_replaced] = generator.choice(of_strangers, int(is_replaced.sum()))
-        return np.asarray(own.sum(axis=1))
+        drawn = generator.choice(of_known, (num_draws, NUM_WINDOW))
+        is_replaced = generator.random(drawn.shape) < share
+        drawn[is_replaced] = generator.choice(of_strangers, int(is_replaced.sum()))
+        return np.asarray(drawn.sum(axis=1))
 
     limit = np.quantile(windows(20_000, 0.0), 1 - FALSE_ALARMS)
     return float((windows(2_000, share) > limit).mean())
@@ -306,14 +306,14 @@ def measure(name: str, shift: Shift, target: Classes, num_draws: int) -> dict[st
 
 def decided(window: Samples, reference: Samples, target: Classes, *, seed: int) -> Decision:
     usual = Reference(answers=table(reference, target), accuracy={}, vectors=reference.vectors, what="held-out samples")
-    own = Window(begin=None, end=None, answers=table(window, target), num_repeated=0, reasons={})
+    answers = Window(begin=None, end=None, answers=table(window, target), num_repeated=0, reasons={})
     return decide(
-        own, usual, {"label": target}, false_alarms=FALSE_ALARMS, vectors=lambda: window.vectors, seed=seed
+        answers, usual, {"label": target}, false_alarms=FALSE_ALARMS, vectors=lambda: window.vectors, seed=seed
     )  # fmt: skip
 
 
 def table(samples: Samples, target: Classes) -> pd.DataFrame:
-    """Return the answers as `read_files` does."""
+    """Return the answers in the form of `read_files`."""
     n = len(samples.labels)
     answers = pd.DataFrame({
         "sample_id": [f"{number}" for number in range(n)], "target": "label",

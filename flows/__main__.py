@@ -9,7 +9,7 @@ from flows.workspace.redaction import in_a_line
 
 HERE = Path(__file__).parent
 TASKS = HERE.with_name("tasks")
-# names that a person looks for: the module, and the first words of its command line
+# other names for commands: the module, and the first words of its command line
 OTHER_NAMES = {
     "rollback": ("flows.promote", ["--rollback"], "Goes back to a model that was in use before."),
     "schedule": ("flows.serve", [], "Runs what prefect.yaml schedules, from this process."),
@@ -27,13 +27,13 @@ def main() -> None:
         module, first = command_of(words[0], words[1:])
     except (OSError, ValueError) as error:
         sys.exit(f"error: {in_a_line(error)}")
-    # a working copy runs its own code; elsewhere no folder of the current directory passes for ours
+    # a working copy runs its own code; elsewhere folders of the current directory are not imported as ours
     apart = [] if Path("dvc.yaml").is_file() and Path("flows/__main__.py").is_file() else ["-P"]
     os.execv(sys.executable, [sys.executable, *apart, "-m", module, *first, *words[1:]])  # noqa: S606
 
 
 def command_of(name: str, rest: list[str]) -> tuple[str, list[str]]:
-    """Return the module behind a name, and the words that come before those of the person.
+    """Return the module behind a name, and the words that come before the person's own.
 
     Raises:
         ValueError: there is no such name, or the command needs a model and none is in use.

@@ -18,7 +18,7 @@ INTERRUPTED = 130  # the exit status after Ctrl-C, as shells have it
 
 def main(words: list[str] | None = None) -> None:
     arguments = parser().parse_args(words)
-    # Prefect is imported with these, which takes a second that --help need not wait
+    # these import Prefect, which takes a second: --help does without
     from flows.workspace.dvc import DvcError
 
     try:

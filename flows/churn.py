@@ -1,4 +1,4 @@
-"""Measures what retraining alone changes: `python -m flows.churn`.
+"""Measures how many answers a retraining alone changes: `python -m flows.churn`.
 
 It runs the pipeline again with other seeds, beside this workspace. The share of answers that turn from right to wrong
 is a budget that the gate can hold a candidate to.

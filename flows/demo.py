@@ -28,14 +28,14 @@ TABLE = Path(".dvc/tmp/transfer.json")  # in the working copy, where neither git
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """The data of a modality's demo, and what measures the value of transfer learning on them."""
+    """The data of a modality's demo, and the module that measures the value of transfer learning on them."""
 
     place: Path  # of the working copy
     maker: str  # the module that writes a batch
     batches: list[str]  # in the order in which they landed
     measure: list[str]  # the module whose last line is the table, and its arguments
-    changes: list[Change]  # of params.yaml, besides what is proposed for the first batch
-    measures_run: bool  # it reads what the flow made; else it runs beside the flow, whose stages leave a core free
+    changes: list[Change]  # of params.yaml, besides the proposal for the first batch
+    measures_run: bool  # it reads the flow's results; else it runs beside the flow, whose stages leave a core free
 
 
 EXAMPLES = {
@@ -97,7 +97,7 @@ def put_batches(example: Example) -> None:
 
 def start_measuring(example: Example) -> subprocess.Popen[str]:
     """Start to measure the value of transfer learning."""
-    # the run is measured by what trained its head
+    # the measurement uses the inputs of the run's head
     arguments = paths.inputs("train_head") if example.measures_run else []
     command = [sys.executable, "-m", *example.measure, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -130,7 +130,7 @@ def show_table(example: Example, measuring: subprocess.Popen[str] | None) -> Non
 
 
 def show_views(place: Path) -> None:
-    """Print where to look on."""
+    """Print the commands that show more."""
     print(
         f"""
 Report   {paths.report().resolve()}

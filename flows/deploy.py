@@ -1,6 +1,6 @@
 """Gives the deployments of prefect.yaml to the Prefect server, for the workers of a pool: `python -m flows.deploy`.
 
-It is `prefect deploy --all` after a check of all that Prefect would keep and show to everybody.
+It is `prefect deploy --all` after a check of everything that Prefect would keep and show to everybody.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""Checks what this machine and this checkout have, and says what to do about what is missing: `graftline doctor`.
+"""Checks this machine and this checkout, and advises on every part that is missing: `graftline doctor`.
 
-`--mend` first removes what a killed program left: its locks, and a dvc.lock that is cut off.
+`--mend` first removes the remains of a killed program: its locks, and a dvc.lock that is cut off.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def mend() -> None:
-    """Remove what killed programs left, and print each. It exits with one line where a run is at work here."""
+    """Remove the remains of killed programs, and print each. It exits with one line where a run is at work here."""
     from flows.workspace.hold import only_writer
 
     lines: list[str] = []
@@ -53,7 +53,7 @@ def mend() -> None:
 
 
 class NoteError(Exception):
-    """What is missing is needed only for more than a run on this machine."""
+    """The error of a part that is missing, but that a run on this machine does not need."""
 
 
 def python() -> str:
@@ -102,7 +102,7 @@ def dvc_remote() -> str:
 
 
 def weights() -> str:
-    """Return that the weights of params.yaml can be had. Raises ValueError where they cannot."""
+    """Return that the weights of params.yaml are available. Raises ValueError where they are not."""
     from flows.workspace.parameters import proposal
 
     proposal(None)

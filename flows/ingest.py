@@ -15,7 +15,7 @@ from flows.workspace.redaction import refuse_secrets
 
 
 def __getattr__(name: str) -> Any:
-    """Return the flow, which prefect.yaml names as flows.ingest.ingest; `--help` need not wait for Prefect."""
+    """Return the flow, which prefect.yaml names as flows.ingest.ingest; `--help` works without Prefect's import."""
     if name != "ingest":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from flows.server.ingestion import ingest
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def run(**arguments: Any) -> int:
-    """Run the flow, print what is next, and return the exit status."""
+    """Run the flow, print the next step, and return the exit status."""
     show = last_line()
     from flows.in_use.next_step import after_ingest
     from flows.server.ingestion import ingest

@@ -1,4 +1,4 @@
-"""Chooses what to label next from the samples without a label, and reads labels back: `graftline label`.
+"""Chooses the unlabelled samples to label next, and reads labels back: `graftline label`.
 
 It writes a folder with the samples, a table to fill in (labels.csv), and the same as tasks for Label Studio. `--read`
 takes the table, or Label Studio's export as JSON, and appends its labels to the corrections. The next run applies them.

@@ -1,6 +1,6 @@
 """Sets up alarms on the Prefect server for when a run fails, crashes or waits for approval: `python -m flows.notify`.
 
-The command may be run again: it replaces what it set up before. The addresses are secrets: they come from
+The command may be run again: it replaces its earlier alarms. The addresses are secrets: they come from
 GRAFTLINE_WEBHOOK and GRAFTLINE_EMAIL, and Prefect blocks keep them, encrypted.
 """
 

@@ -1,6 +1,6 @@
 """Puts a model in use: `python -m flows.promote` takes the accepted candidate, `--rollback` an earlier model.
 
-A candidate needs a verdict about its very bytes. And a fresh process must load it and predict what evaluate predicted.
+A candidate needs a verdict about its very bytes. And a fresh process must load it and predict the same as evaluate.
 """
 
 import argparse

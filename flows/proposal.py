@@ -1,4 +1,4 @@
-"""Writes the text of a pull request for people who did not watch the run, and the facts that a CI job asks about it.
+"""Writes the text of a pull request for people who did not watch the run, and the facts that a CI job needs.
 
 `python -m flows.proposal --since COMMIT --out FOLDER` compares with that commit. It writes FOLDER/body.md, and
 FOLDER/facts.env with lines of NAME=value: `branch` (empty if there is nothing to propose), `title` and `verdict`. It

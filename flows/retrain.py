@@ -17,7 +17,7 @@ from flows.workspace.last_line import last_line
 
 
 def __getattr__(name: str) -> Any:
-    """Return the flow, which prefect.yaml names as flows.retrain.retrain; `--help` need not wait for Prefect."""
+    """Return the flow, which prefect.yaml names as flows.retrain.retrain; `--help` works without Prefect's import."""
     if name != "retrain":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from flows.server.retraining import retrain
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def run(**arguments: Any) -> int:
-    """Run the flow, print what is next, and return the exit status."""
+    """Run the flow, print the next step, and return the exit status."""
     show = last_line()
     from flows.in_use.next_step import after_retraining
 
@@ -80,9 +80,9 @@ def run(**arguments: Any) -> int:
 
 
 def is_idle() -> bool:
-    """Return whether the flow would have nothing to do, and no server to say so to.
+    """Return whether the flow would have nothing to do, and no server to report that to.
 
-    A temporary server takes longer to start than DVC to look at everything. Where something is wrong, the flow says it.
+    A temporary server takes longer to start than DVC to check all stages. If there is a problem, the flow reports it.
     """
     if os.environ.get("PREFECT_API_URL"):
         return False
@@ -103,7 +103,7 @@ def is_idle() -> bool:
 
 
 def is_up_to_date() -> bool:
-    """Return whether every stage is up to date and nothing waits for a decision; False where that cannot be told."""
+    """Return whether every stage is up to date and no candidate waits for a decision; False where that is unknown."""
     from flows.in_use.place import settle_unfinished
     from flows.in_use.verdict import UNDECIDED
     from flows.workspace.dvc import DvcError, answer_of

@@ -1,7 +1,7 @@
 """Shows suspicious samples on a page, where a person accepts, relabels or sets them aside: `graftline review`.
 
-Decisions are appended to the corrections, with who and when, and the next run applies them. The page is served to this
-machine alone, and nothing is removed by itself.
+Decisions are appended to the corrections, with the person and the time, and the next run applies them. The page is
+served to this machine alone, and no sample is removed by itself.
 """
 
 import argparse
@@ -30,13 +30,13 @@ def review(port: str | None, who: str | None, *, browse: bool) -> int:
     from flows.workspace import paths
     from flows.workspace.git import user_name
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets background processes ignore it
     name = who or user_name()
     has_display = sys.platform == "darwin" or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
     command = [sys.executable, "-m", "tasks.review", *paths.reviewing()]
     command += [*(["--who", name] if name else []), *(["--port", port] if port else [])]
     command += ["--browse"] if browse and has_display else []
-    # in a session of its own, so that Ctrl-C interrupts it once, from here; then it says what is new
+    # in a session of its own, so that Ctrl-C interrupts it once, from here; then it reports the new decisions
     with subprocess.Popen(command, start_new_session=True) as server:
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Checks in a clone without data that its pipeline is whole, and names the stage that a retraining would begin with.
+"""Checks in a clone without data that its pipeline is whole, and names the first stage that a retraining would run.
 
 `python -m flows.stale` is the check of a pull request. It asks `dvc repro --dry --allow-missing` and `dvc data status`,
 needs no data and no password, and fails where a retraining could not even begin.
@@ -21,18 +21,18 @@ LACKS_DATA = re.compile(
 
 
 def first_stale() -> str | None:
-    """Return the stage that a retraining would begin with; None if nothing is stale or no batch is listed.
+    """Return the first stage that a retraining would run; None if no stage is stale or no batch is listed.
 
     Raises:
         ValueError: DVC does not track a listed batch, or params.yaml is wrong.
-        DvcError: DVC cannot read what it needs.
+        DvcError: DVC cannot read its files.
     """
     batches = listed()
     check_parameters(has_batches=bool(batches))
     if untracked := [name for name in batches if not digest_of(name)]:
         raise ValueError(
-            f"{paths.batches()} lists {', '.join(untracked)}, which {paths.raw()} has no .dvc file of: "
-            "`dvc add` it, and commit that"
+            f"{paths.batches()} lists {', '.join(untracked)} without a .dvc file in {paths.raw()}: "
+            "`dvc add` each batch, and commit its .dvc file"
         )
     answer_of("data", "status", "--json")  # it fails if DVC cannot read one of its files
     if not batches:  # DVC takes an empty list for a mistake

@@ -1,4 +1,4 @@
-"""Says what is in use and since when, what is stale, what waits, and what the last run found: `graftline status`."""
+"""Shows what is in use and since when, what is stale, what waits, and what the last run found: `graftline status`."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from flows.workspace.redaction import in_a_line
 from tasks.machine.names import on_one_line
 
-Line = tuple[str, str]  # what it is about, and what there is to say
+Line = tuple[str, str]  # the subject, and the statement about it
 
 
 def main(words: list[str] | None = None) -> None:
@@ -56,12 +56,12 @@ def in_use() -> str:
         f"{target} {error_in_words(one['error'], one['unit'])}" for target, one in metrics.items() if "unit" in one
     ]
     measures = {"accuracy": accuracies, "error": errors}
-    held_out = "".join(f", held-out {name}: {', '.join(said)}" for name, said in measures.items() if said)
+    held_out = "".join(f", held-out {name}: {', '.join(values)}" for name, values in measures.items() if values)
     return f"v{last['version']} ({last['model_sha256'][:12]}){since}{held_out}"
 
 
 def waiting() -> Iterator[str]:
-    """Yield a line for each kind of thing that waits: samples, copies, batches of the landing, a candidate."""
+    """Yield a line for each kind of waiting item: samples, copies, batches of the landing, a candidate."""
     from flows.in_use.verdict import may_promote, read_object, read_verdict
     from flows.landing.arrivals import unfinished
     from flows.workspace import paths
@@ -73,7 +73,7 @@ def waiting() -> Iterator[str]:
         if numbers := [f"{total:,} {kind.replace('.', ': ')}" for kind, total in totals.items() if total]:
             yield f"samples: {', '.join(numbers)}"
     if copies := sum(1 for _ in unfinished()):
-        yield f"copies: {copies} that a killed run left; the next `graftline train` or `ingest` goes on"
+        yield f"copies: {copies} that a killed run left; the next `graftline train` or `ingest` completes them"
     if address := os.environ.get("GRAFTLINE_LANDING"):
         yield f"landing: {landed(address)}"
     if paths.verdict().is_file() and paths.candidate().is_dir():

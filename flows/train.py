@@ -1,6 +1,6 @@
 """Takes a folder or a table of samples to a judged model: `graftline train PHOTOS/`, `graftline train REVIEWS.csv`.
 
-It becomes a batch of this project. On the first one, what suits it is written into params.yaml, with the
+It becomes a batch of this project. The settings that suit the first batch are written into params.yaml, with the
 reasons. Then the flow `retrain` brings the chain up to date.
 """
 
@@ -23,7 +23,7 @@ def main(words: list[str] | None = None) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Take the samples, bring the chain up to date, print the outcome, and return the exit status."""
-    # Prefect is imported with these, which takes a second that --help need not wait
+    # these import Prefect, which takes a second: --help does without
     from flows.in_use.outcome import outcome
     from flows.landing.handed import described, link_batches, source_of, take_handed
     from flows.workspace.batches import listed

@@ -1,7 +1,7 @@
-"""Compares the answers of the model in use with what it learned, window by window: `graftline watch PREDICTIONS…`.
+"""Compares the answers of the model in use with its training, window by window: `graftline watch PREDICTIONS…`.
 
 PREDICTIONS are files that `graftline predict` wrote, and folders of the log of `graftline serve`. Labels that came
-later say how often the answers were right. The page and the JSON lie in data/watch.
+later show how often the answers were right. The page and the JSON lie in data/watch.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from flows.workspace.redaction import in_a_line
 
 
 def __getattr__(name: str) -> Any:
-    """Return the flow, which a plan names as flows.watch.watch; `--help` need not wait for Prefect."""
+    """Return the flow, which a plan names as flows.watch.watch; `--help` works without Prefect's import."""
     if name != "watch":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from flows.server.watching import watch
@@ -53,29 +53,31 @@ def run(**arguments: Any) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of this door."""
-    own = argparse.ArgumentParser(prog="graftline watch", description=__doc__)
-    own.add_argument("predictions", nargs="+", help="files of answers, and folders of a service's log")
-    own.add_argument(
+    command = argparse.ArgumentParser(prog="graftline watch", description=__doc__)
+    command.add_argument("predictions", nargs="+", help="files of answers, and folders of a service's log")
+    command.add_argument(
         "--labels", action="append", default=[], metavar="FILE",
         help="labels that came later: CSV or Parquet with sample_id and a column a target; may be given again",
     )  # fmt: skip
-    own.add_argument(
+    command.add_argument(
         "--reference", metavar="FILE", help="answers to trusted samples to compare with; default: the held-out samples"
     )
-    own.add_argument("--window", type=int, default=500, help="answers of a window, at least 30; default: %(default)s")
-    own.add_argument(
+    command.add_argument(
+        "--window", type=int, default=500, help="answers of a window, at least 30; default: %(default)s"
+    )
+    command.add_argument(
         "--every", metavar="PERIOD", help="windows of time instead, such as 1h or 1d, by the answers' times"
     )
-    own.add_argument(
+    command.add_argument(
         "--false-alarms", type=float, default=0.01,
         help="the share of windows without a drift that may raise an alarm; default: %(default)s",
     )  # fmt: skip
-    place = own.add_mutually_exclusive_group()
+    place = command.add_mutually_exclusive_group()
     place.add_argument("--out", type=Path, help="the folder of the page and the JSON; default: data/watch")
     place.add_argument(
         "--event", action="store_true", help="run as a flow, which sends answers.drifted about each window once"
     )
-    return own
+    return command
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ explain_missing_packages()  # the verb's own imports are next
 load_dynamo_late()
 
 # While Python looks for the module of `python -m tasks.VERB`, sys.argv begins with -m. Help is given then, before the
-# verb imports what it works with, which takes seconds.
+# verb's imports, which take seconds.
 if sys.argv[:1] == ["-m"]:
     if {"-h", "--help"} & set(sys.argv):
         from tasks.stage.arguments import show_help

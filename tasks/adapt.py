@@ -1,6 +1,6 @@
 """The trained model and samples of other domains in; the candidate, with linear heads of these domains, out.
 
-On request the candidate also gets what finds samples that are unlike anything it was trained on.
+On request the candidate also gets a detector of samples that are unlike all those of the training.
 """
 
 import csv
@@ -37,7 +37,7 @@ logger = logging.getLogger("graftline")
 FACTS, UNLIKE = "adaptation.json", "unlike.csv"
 UNLIKE_COLUMNS = ("domain", "side", "batch", "path", "sample_id", "logit")
 TELLER_SAMPLES = 4000  # of each adapted domain that the teller learns from
-VAL_SAMPLES = 2000  # that set the limit of what is unlike; more would make it hardly surer
+VAL_SAMPLES = 2000  # that set the limit of the detector; more would make it hardly surer
 
 
 def run(
@@ -62,7 +62,7 @@ def run(
 
     Args:
         trained: the bundle of the trained model
-        facts: the folder that what became of each domain goes to
+        facts: the folder for the results of each domain
     """
     if not adapt.targets:
         logger.info("adapted to no domain: adapt.targets is empty")
@@ -84,8 +84,8 @@ def run(
         domains = {name: project.adapt_to(name, adapt, seed=seed) for name in sides.targets}
     elif sides:
         look(sides.sources)  # so that the store has the vectors that all domains need
-        each = on_each(sides.targets, adapt_apart, scale=scale, **places, adapt=adapt, modality=modality, seed=seed)
-        domains = dict(zip(sides.targets, each, strict=True))
+        adapted = on_each(sides.targets, adapt_apart, scale=scale, **places, adapt=adapt, modality=modality, seed=seed)
+        domains = dict(zip(sides.targets, adapted, strict=True))
     write_facts(facts, domains)
     unlike = None if adapt.unlike is None else fit_unlike(project.rows, look, level=adapt.unlike, seed=seed)
     if unlike or any(domain.layers for domain in domains.values()):
@@ -111,7 +111,7 @@ class Project:
         cls, *, manifests: Path, audit: Path, batches: Path, raw: Path, embeddings: Path, store: Path, trained: Path,
         adapt: AdaptOptions, modality: Modality,
     ) -> "Project":  # fmt: skip
-        """Read what `run` is given."""
+        """Read the inputs of `run`."""
         from tasks.data.health.leaks import leaves_training
         from tasks.data.manifest.batches import read_batches
         from tasks.data.manifest.manifest import read_manifest
@@ -155,7 +155,7 @@ def sides_of(rows: "pd.DataFrame", model: "Classifier", adapt: AdaptOptions) -> 
     """Return the sources and the domains to adapt to; None, with a line in the log, where `auto` finds none.
 
     Raises:
-        ValueError: no target has classes, or the domains that adapt.targets names are not there or leave no source.
+        ValueError: no target has classes, or the domains in adapt.targets are missing or leave no source.
     """
     from tasks.data.manifest.manifest import domains_of
     from tasks.models.domains import check_name_of_domain
@@ -163,7 +163,7 @@ def sides_of(rows: "pd.DataFrame", model: "Classifier", adapt: AdaptOptions) -> 
     from tasks.training.alignment.selection import domains_to_adapt_to
     from tasks.training.alignment.sides import Sides, has_any
 
-    labels = {name: own.encode(rows[name]) for name, own in model.targets.items() if isinstance(own, Classes)}
+    labels = {name: target.encode(rows[name]) for name, target in model.targets.items() if isinstance(target, Classes)}
     if not labels:
         raise ValueError(
             f"adapt.targets is {adapt.targets!r}, and the model has no target of the kind classes, which alone can be "
@@ -174,8 +174,8 @@ def sides_of(rows: "pd.DataFrame", model: "Classifier", adapt: AdaptOptions) -> 
     check_name_of_domain(*wanted)
     if not wanted:
         logger.info(
-            "adapted to no domain: adapt.targets is auto, and beside labelled domains there is none of which most "
-            "samples, and at least %d, have no label", adapt.min_unlabelled,
+            "adapted to no domain: adapt.targets is auto, which takes domains with at least %d unlabelled samples that "
+            "are half of the domain or more, beside a labelled domain: there is none", adapt.min_unlabelled,
         )  # fmt: skip
         return None
     return Sides.of(rows, domain, labels, wanted=wanted)
@@ -197,7 +197,7 @@ def spaces_of(model: "Classifier", vectors: "TrunkVectors") -> "dict[str, Target
 
 
 def has_normalisation(model: "Classifier") -> bool:
-    """Return whether a layer of the backbone has statistics, which a domain may have its own of."""
+    """Return whether a layer of the backbone has statistics, which a domain may replace by its own."""
     from tasks.models.normalisation import num_channels
 
     return num_channels(model.backbone) > 0
@@ -214,15 +214,15 @@ def normalised(model: "Classifier", vectors: "TrunkVectors", sides: "Sides", nam
     statistics = statistics_of_domain(
         trunks, sources=vectors.samples(sides.sources[sides.is_train]), target=vectors.samples(sides.targets[name])
     )
-    first, *others = (with_statistics(trunk, own) for trunk, own in zip(trunks, statistics, strict=True))
-    own = Classifier(first, model.targets, trunks=others, trunk_of=model.trunk_of)
-    return statistics, spaces_of(model, replace(vectors, answerer=Answerer(own)))
+    first, *others = (with_statistics(trunk, of_trunk) for trunk, of_trunk in zip(trunks, statistics, strict=True))
+    normalising = Classifier(first, model.targets, trunks=others, trunk_of=model.trunk_of)
+    return statistics, spaces_of(model, replace(vectors, answerer=Answerer(normalising)))
 
 
 def fit_unlike(
     rows: "pd.DataFrame", look: "Callable[[Positions], Vectors]", *, level: float, seed: int
 ) -> "Unlike | None":  # fmt: skip
-    """Return what finds samples unlike those of train; None, with a warning in the log, where val is too small for it.
+    """Return the detector of samples unlike those of train; None, with a warning in the log, where val is too small.
 
     The weights did not learn from val, so that its samples are as far from train as new ones like them will be.
     `look` is that of `save_adapted`.
@@ -242,8 +242,8 @@ def fit_unlike(
     val = drawn("val", VAL_SAMPLES)
     if len(val) < least_for(level):
         logger.warning(
-            "warning: val has %s samples, expected at least %s for adapt.unlike: %g, so that predict says of no sample "
-            "that it is unlike the trained ones: add samples, or raise adapt.unlike",
+            "warning: val has %s samples, expected at least %s for adapt.unlike: %g, so that predict marks no sample "
+            "as unlike: add samples, or raise adapt.unlike",
             f"{len(val):,}", f"{least_for(level):,}", level,
         )  # fmt: skip
         return None
@@ -251,7 +251,7 @@ def fit_unlike(
     limit = limit_of(known.distances(look(val).astype(np.float16)), level=level)
     assert limit is not None
     logger.info(
-        "a sample is unlike the trained ones beyond a distance of %.3f from %s of them; so are %g %% of samples of val",
+        "a sample is unlike those of train beyond a distance of %.3f from %s of them; so are %g %% of val",
         limit, f"{len(known.references):,}", 100 * level,
     )  # fmt: skip
     return Unlike.of(vars(known), limit=limit, level=level)
@@ -261,11 +261,11 @@ def save_adapted(
     out: Path, trained: Path, domains: "Mapping[str, AdaptedDomain]", adapt: AdaptOptions, *, sides: "Sides | None",
     look: "Callable[[Positions], Vectors]", unlike: "Unlike | None" = None,
 ) -> None:  # fmt: skip
-    """Write the trained model with the heads of the domains, and the teller that tells the domains apart.
+    """Write the trained model with the heads of the domains, and the teller that recognises a sample's domain.
 
     Args:
         look: positions of the manifest's rows (k,) -> the vectors (k, dim) of the first trunk.
-        unlike: what finds samples that are unlike those of train.
+        unlike: the detector of samples that are unlike those of train.
     """
     from tasks.models.bundle import load_bundle, save_bundle
     from tasks.models.domains import AdaptedHeads
@@ -279,18 +279,18 @@ def save_adapted(
     if layers:
         assert sides
         of_domains = {name: look(sides.part_of(name, most=TELLER_SAMPLES)) for name in layers}
-        statistics = {name: own for name in layers if (own := domains[name].statistics) is not None}
+        statistics = {name: of_domain for name in layers if (of_domain := domains[name].statistics) is not None}
         model.domains = AdaptedHeads.of(layers, fit_teller(look(sides.sources), of_domains), statistics)
         methods = {
-            name: {target: domains[name].facts["targets"][target]["method"] for target in own}
-            for name, own in layers.items()
+            name: {target: domains[name].facts["targets"][target]["method"] for target in of_targets}
+            for name, of_targets in layers.items()
         }
     with whole_folder(out) as folder:
         save_bundle(folder, model, lineage=lineage | {"adapt": {"domains": methods, "params": params}})
 
 
 def write_facts(out: Path, domains: "Mapping[str, AdaptedDomain]") -> None:
-    """Write what became of each domain, and the samples of each side that are most unlike the other."""
+    """Write the results of each domain, and the samples of each side that are most unlike the other."""
     with whole_folder(out) as folder:
         write_json(folder / FACTS, {"domains": {name: domain.facts for name, domain in domains.items()}})
         with (folder / UNLIKE).open("w", encoding="utf-8", newline="") as file:

@@ -1,7 +1,7 @@
 """Manifest, embeddings and hashes in; leaks between train or val and held-out, and the health of the data, out.
 
-Leaks leave training. What the health says is for people: labels that are probably wrong, outliers, classes that are
-confused, groups that are answered worse, and how each new batch differs. Of texts it counts what no encoder read.
+Leaks leave training. The health is for people: labels that are probably wrong, outliers, classes that are confused,
+groups with worse answers, and how each new batch differs. Of texts it counts the parts that no encoder reads.
 """
 
 import logging
@@ -50,7 +50,7 @@ from tasks.training.heads.rows import StandardRows
 logger = logging.getLogger("graftline")
 
 MOST_FITTED = 1000  # samples that the principal components of weak slices are computed from
-LEAST_LABELS = 50  # of train, for a head to say which are wrong
+LEAST_LABELS = 50  # of train, so that a head can find wrong ones
 MOST_NUMBERS = 2**26  # log-probabilities of a target: samples x classes, which lie in memory
 ROWS_AT_ONCE = 4096
 
@@ -68,10 +68,10 @@ def run(
     modality: Modality,
     seed: int,
 ) -> None:
-    """Find what leaked between training and the held-out set, and what a person may want to look at.
+    """Find leaks between training and the held-out set, and samples that a person may want to look at.
 
     Args:
-        health: the folder of the suspects and of what is said about the data
+        health: the folder of the suspects and of the remarks about the data
     """
     names = read_batches(batches)
     manifest = read_manifest(manifests, names)
@@ -194,7 +194,7 @@ def examine(
     marks: NDArray[np.uint8] | None,
     seed: int,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return the suspects, and what is said about the data.
+    """Return the suspects, and the remarks about the data.
 
     Args:
         vectors: (n, dim) of the manifest's samples.
@@ -250,10 +250,10 @@ def judge_labels(
     manifest: pd.DataFrame, vectors: Embeddings, name: str, target: Target, near: Neighbours | None, *,
     is_learned: NDArray[np.bool_],
 ) -> tuple[NDArray[np.intp], NDArray[np.int64], LabelErrors] | None:  # fmt: skip
-    """Return the rows (k,) that have a label of a target, their labels (k,), and what is thought of these.
+    """Return the rows (k,) that have a label of a target, their labels (k,), and the suspicion against these.
 
-    The labels of held-out samples are judged, and nothing is learned from them. None where labels are too few, or are
-    no classes.
+    The labels of held-out samples are judged, but not learned from. None where the labels are too few, or are no
+    classes.
     """
     if not isinstance(target, Classes) or name not in manifest or near is None:
         return None

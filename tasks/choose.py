@@ -1,4 +1,4 @@
-"""Labelled samples and a list of backbones in; how well each suits the samples, and what it costs, out.
+"""Labelled samples and a list of backbones in; a score of each on the samples, and its cost, out.
 
 Nothing is trained. The vectors go through the embedding store, so that those of the backbone that is chosen are kept.
 """

@@ -1,6 +1,6 @@
 """The code of all verbs in; a digest a verb out, of all code that its results depend on.
 
-A stage depends on the digest of its verb. So whoever changes a module reruns the stages that run it, and no other.
+A stage depends on the digest of its verb. So a change of a module reruns the stages that use it, and no other.
 """
 
 import logging

@@ -57,8 +57,8 @@ logger = logging.getLogger("graftline")
 
 NO_CONFUSION = pd.DataFrame(columns=["target", "label", "candidate"], dtype=str)
 NO_RELIABILITY = pd.DataFrame(columns=["confidence", "accuracy", "count", "target"])
-CLUSTER = "cluster"  # a column that tells the group of a sample, where samples come in groups
-DOMAIN = "domain"  # a column that tells which head answered, where a model has heads of domains
+CLUSTER = "cluster"  # a column with the group of a sample, where samples come in groups
+DOMAIN = "domain"  # a column with the domain whose head answered, where a model has heads of domains
 WORDS_ALONE = "words_alone"  # the name of the head's words; the manifest has the number of words as `words`
 
 
@@ -231,7 +231,7 @@ def run(
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What is found of a target: its measures, a row a sample that has it, its slices, and bins of classes.
+    """The results for a target: its measures, a row for each sample that has it, its slices, and bins of classes.
 
     own: the columns of `table` that are not the manifest's, and those that name a sample.
     """
@@ -317,7 +317,7 @@ def measure_target(
 
 
 def parts_of(modality: Modality, perturbations: list[str]) -> Parts:
-    """Return what the modality's room has for `ask`. Raises ValueError where it lacks a perturbation."""
+    """Return the parts of the modality's room for `ask`. Raises ValueError where it lacks a perturbation."""
     decode, copy_hash = room(modality, "decode"), room(modality, "copy_hash")
     known = room(modality, "alterations").PERTURBATIONS
     if unknown := [name for name in perturbations if name not in known]:

@@ -275,7 +275,7 @@ def facts_of_start(start: Start, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def measures_of(outcome: Outcome) -> dict[str, dict[str, Any]]:
-    """Return the results on val of what was taken, by target."""
+    """Return the results on val of the answers that were chosen, by target."""
     return {name: verdict.taken.facts() for name, verdict in outcome.verdicts.items()}
 
 
@@ -300,7 +300,7 @@ def word_logits(words: Words, texts: Iterable[str]) -> dict[str, NDArray[np.floa
 def on_this_machine(
     manifest: pd.DataFrame, options: FinetuneOptions, modality: Modality, packages: Iterable[str]
 ) -> dict[str, Any]:
-    """Return what the steps of a training depend on besides the facts of a candidate.
+    """Return everything that the steps of a training depend on besides the facts of a candidate.
 
     A run resumes from a checkpoint only if both are the same.
     """

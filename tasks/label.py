@@ -1,4 +1,4 @@
-"""The pool and the model in use in; the samples that teach most once they are labelled out, for people to label.
+"""The pool and the model in use in; the samples whose labels would teach most, for people to label, out.
 
 They go into a folder: the samples, a table to fill in, and the same as tasks for Label Studio.
 """
@@ -57,7 +57,7 @@ def run(
     modality: Modality,
     seed: int,
 ) -> None:
-    """Choose samples of the pool by the doubt of a model, and by how far they are from what is labelled.
+    """Choose samples of the pool by the doubt of a model, and by their distance from labelled samples.
 
     Args:
         model: the bundle of the model in use; without one all are chosen for coverage.
@@ -83,18 +83,18 @@ def run(
     if model:
         answers = answers_of(model, pool, raw=raw, store=store, modality=modality)
         version = sha256(model / WEIGHTS)[:12]
-        targets |= {name: own for name, own in load_bundle(model)[0].targets.items() if name in targets}
+        targets |= {name: target for name, target in load_bundle(model)[0].targets.items() if name in targets}
     else:
         logger.warning(
             "warning: no model is in use: all samples are chosen for coverage, and none by the model's doubt"
         )
-    answers = {name: own for name, own in answers.items() if name in targets}
+    answers = {name: of_target for name, of_target in answers.items() if name in targets}
     choice = choose(
         vectors[np.flatnonzero(is_pool)], vectors[np.flatnonzero(known)], least_margins(answers, targets),
         count=label.count, coverage=label.coverage, seed=seed,
     )  # fmt: skip
     rows = pool.iloc[choice.positions].reset_index(drop=True)
-    rows = rows.assign(why=[WHY[bool(each)] for each in choice.is_coverage])
+    rows = rows.assign(why=[WHY[bool(is_coverage)] for is_coverage in choice.is_coverage])
     shown = answered(rows, answers, targets, choice.positions)
     samples = Samples[Any](rows, raw=raw, decode=decode.decode_sample, read=decode.read)
     with whole_folder(out) as folder:
@@ -122,7 +122,7 @@ def run(
 
 
 def check_nothing_is_lost(out: Path, decisions: Collection[Correction], targets: Mapping[str, Target]) -> None:
-    """Raise ValueError where the folder, which is written anew, has a label that was not read, or other files."""
+    """Raise ValueError where the folder, which is written anew, has unread labels or other files."""
     written = {FILES, LABELS, TASKS, CONFIG}
     others = sorted(entry.name for entry in out.iterdir() if entry.name not in written) if out.is_dir() else []
     if others:
@@ -172,7 +172,7 @@ def answered(
     positions: NDArray[np.intp],
 ) -> list[dict[str, str]]:
     """Return by sample, of those at these positions of the pool, the label that the model answers for each target."""
-    columns = {name: targets[name].shown(own[positions]) for name, own in answers.items()}
+    columns = {name: targets[name].shown(of_target[positions]) for name, of_target in answers.items()}
     return [{name: column[row] for name, column in columns.items()} for row in range(len(rows))]
 
 

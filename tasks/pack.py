@@ -1,6 +1,6 @@
 """A raw batch of many files in; the same batch in a few shards out, or the files again.
 
-What reads a batch sees the same files at the same paths, so that nothing is trained again. Shards follow the order of
+Readers of a batch see the same files at the same paths, so that nothing is trained again. Shards follow the order of
 the paths, and the content of a file decides whether it is the last of its shard: a batch that is mended changes the
 shards of the mended files alone, and equal batches give equal bytes.
 """
@@ -35,7 +35,7 @@ logger = logging.getLogger("graftline")
 
 TABLES = (*TEXT_TABLE_ENDINGS, *OTHER_TABLE_ENDINGS)
 LARGEST = 2**26  # bytes of a file that is packed; a larger one stays a file
-GROUP_BYTES = 2**20  # of a row group: what is read for the sake of one file
+GROUP_BYTES = 2**20  # of a row group, which is read for the sake of one file
 GROUP_ROWS = 1000
 INDEX_ROWS = 100_000  # of a row group of the index
 
@@ -114,7 +114,7 @@ def run(*, raw: Path, to: str | None, unpack: bool, list_files: bool, local: boo
 
 
 def refuse_addresses(raw: Path) -> None:
-    """Raise ValueError if an index in the batch leads to an address: whoever wrote it would choose what is read."""
+    """Raise ValueError if an index in the batch leads to an address: its author would choose the data."""
     for index in sorted(raw.rglob(INDEX)):
         if (pack := open_pack(index.parent)) is not None and pack.address:
             raise ValueError(
@@ -289,7 +289,7 @@ def swapped(raw: Path) -> Iterator[Path]:
 
 
 def recover(raw: Path) -> None:
-    """Put back the batch that a killed run moved aside, and remove what it left beside it."""
+    """Put back the batch that a killed run moved aside, and remove its other remains."""
     beside, aside = _beside(raw)
     remove(beside)
     if raw.exists():

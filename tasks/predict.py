@@ -51,7 +51,7 @@ def predict(
 
     `out` names the format by its ending: .parquet, .csv or .json; without it a line for each answer is printed.
     `limits` are fields of `tasks.prediction.reading.Limits`; `text_columns` and `encoding` are those of tables of
-    texts, see `Reading`. `domain` is whose heads answer, see `Predictor`. `choices` are fields of
+    texts, see `Reading`. `domain` is the one whose heads answer, see `Predictor`. `choices` are fields of
     `tasks.embedding.options.PlanOptions`. Earlier predictions are inputs only if they are named. `has_embeddings` adds
     the vector of each sample, which `graftline watch` compares. An input that is a str is an address.
 
@@ -104,7 +104,7 @@ def predict_with(
     answer: "Callable[[Iterator[Input]], Iterator[Answers]] | None" = None, root: Path | None = None,
     has_embeddings: bool = False,
 ) -> Counter[str]:  # fmt: skip
-    """Do what `predict` does, with a model that is loaded. `answer` is `answer_stream` with what it needs, or alike."""
+    """Do what `predict` does, with a loaded model. `answer` is `answer_stream` with its arguments, or alike."""
     from tasks.machine.files import beside_of
     from tasks.machine.progress import progress
     from tasks.prediction.prediction_table import holds_predictions
@@ -159,11 +159,11 @@ def print_predictions(answers: Iterable["Answers"], targets: Mapping[str, "Targe
     for part in answers:
         counts.update(item.reason for item in part.inputs)
         for row in rows(part, targets, top_k=1, in_words=True):
-            said = [row["target"]] if len(targets) > 1 else []
-            said += [row["reason"], row["detail"]] if "reason" in row else [row["label"]]
-            said += [f"{row['probability']:.3f}"] if "probability" in row else []
-            said += [UNLIKE_IN_WORDS] if row.get("unlike") else []
-            sys.stdout.write("\t".join(map(on_one_line, [row["path"], *said])) + "\n")
+            cells = [row["target"]] if len(targets) > 1 else []
+            cells += [row["reason"], row["detail"]] if "reason" in row else [row["label"]]
+            cells += [f"{row['probability']:.3f}"] if "probability" in row else []
+            cells += [UNLIKE_IN_WORDS] if row.get("unlike") else []
+            sys.stdout.write("\t".join(map(on_one_line, [row["path"], *cells])) + "\n")
         sys.stdout.flush()
     return counts
 
@@ -209,8 +209,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )  # fmt: skip
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()) if reason)
         if not counts[""]:
-            found = f"{reasons}{example(options.out)}" if reasons else no_file(options.inputs)
-            raise ValueError(f"nothing was predicted: {found}")
+            why = f"{reasons}{example(options.out)}" if reasons else no_file(options.inputs)
+            raise ValueError(f"nothing was predicted: {why}")
         if options.out is None and not reasons:
             return  # every line is printed
         logger.info(

@@ -1,6 +1,6 @@
 """A batch and params.yaml in; the parameters that suit the batch, each with its reason, out as JSON.
 
-It reads a few dozen samples and changes nothing. What a person changed in params.yaml is not proposed again.
+It reads a few dozen samples and changes nothing. A value that a person changed in params.yaml is not proposed again.
 """
 
 import json
@@ -83,7 +83,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a few samples show."""
+    """The facts that a few samples of a batch show."""
 
     num_files: int  # in the batch, which may be samples
     num_read: int
@@ -102,7 +102,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """A pretrained network that can be had."""
+    """A pretrained network whose weights are here or can be downloaded."""
 
     architecture: str
     weights: str  # as in backbone.weights
@@ -114,7 +114,7 @@ def run(
     *, raw: Path | None, backbones: Path, preset: str, modality: Modality, scan: ScanParams, backbone: BackboneOptions,
     finetune: FinetuneOptions,
 ) -> None:  # fmt: skip
-    """Print what params.yaml should have for a batch; without --raw only check that the weights can be had.
+    """Print the values of params.yaml that suit a batch; without --raw only check that the weights are available.
 
     Args:
         raw: the batch, anywhere: a folder, a Parquet file or a table of texts
@@ -164,7 +164,7 @@ def look_at(raw: Path, scan: ScanParams) -> Facts:
             with Image.open(BytesIO(content)) as header:
                 sides.append(min(header.size))
         except (DefectError, OSError, ValueError):
-            continue  # the stage `scan` says what is wrong with it
+            continue  # the stage `scan` reports what is wrong with it
         image.thumbnail((LOOKED_AT, LOOKED_AT))
         pixels = np.asarray(image, np.int16)  # (height, width, 3)
         are_grey.append(float(np.ptp(pixels, axis=2).mean()) <= COLOURLESS)
@@ -190,8 +190,8 @@ def propose(facts: Facts, *, preset: str, current: Mapping[str, Any], backbones:
     is_grey = facts.grey >= GREY
     suits = "small" if is_grey and facts.side <= SMALL else "photographs"
     seen = f"{facts.num_read} pictures looked at: {'grey' if is_grey else 'in colour'}, {facts.side} px"
-    own = PRESETS[preset]
-    is_kept = any(current[key] != own.get(key) for key in ("backbone.architecture", "backbone.weights"))
+    values = PRESETS[preset]
+    is_kept = any(current[key] != values.get(key) for key in ("backbone.architecture", "backbone.weights"))
     if suits == preset or is_kept:
         return preset, []
     if suits == "small":
@@ -209,7 +209,7 @@ def propose(facts: Facts, *, preset: str, current: Mapping[str, Any], backbones:
             ),
             Change(key="finetune.flip", value=not is_grey, why="photographs keep their label when mirrored"),
         ]  # fmt: skip
-    return suits, [Change(key="preset", value=suits, why=seen), *unchanged(wanted, own=own, current=current)]
+    return suits, [Change(key="preset", value=suits, why=seen), *unchanged(wanted, own=values, current=current)]
 
 
 def propose_for_texts(
@@ -226,7 +226,8 @@ def propose_for_texts(
         ValueError: the encoder that it needs is not installed.
     """
     seen = f"{tables[0].name} holds texts" if tables else "each file is a text"
-    own = PRESETS["small" if preset == "text" else preset]  # preset text is named by a person, in the file as shipped
+    # preset text is named by a person, in the file as shipped
+    values = PRESETS["small" if preset == "text" else preset]
     whys = {
         "backbone.weights": "all-MiniLM-L6-v2, which is installed",
         "finetune.unfreeze": "its last layer; the first ones are the most general",
@@ -238,7 +239,7 @@ def propose_for_texts(
     if columns:
         why = f"the columns of {tables[0].name} with a usual name, or several words long"
         wanted.append(Change(key="scan.text_columns", value=columns, why=why))
-    changes = unchanged(wanted, own=own, current=current)
+    changes = unchanged(wanted, own=values, current=current)
     if "backbone.weights" in [change.key for change in changes]:
         check_installed()
     return "text", changes if preset == "text" else [Change(key="preset", value="text", why=seen), *changes]
@@ -341,7 +342,7 @@ def check_weights(architecture: str, weights: str) -> None:
     try:
         url = models.get_model_weights(architecture)[weights].url
     except (KeyError, ValueError):
-        return  # the stage `backbone` says which there are
+        return  # the stage `backbone` lists those that there are
     if not _cached(url).is_file() and (problem := unreachable(url)):
         raise ValueError(
             f"the weights {weights} of {architecture} are not here, and {url} cannot be reached ({problem}): download "

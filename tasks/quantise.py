@@ -1,6 +1,6 @@
 """The embedded samples and their backbone in; the backbone in 8 bits (int8) out, where that is accurate enough.
 
-Samples of train tell the ranges of activations. A head is trained on the vectors of int8 and another on those of
+Samples of train give the ranges of activations. A head is trained on the vectors of int8 and another on those of
 params.yaml, and both answer val. Where int8 loses more than MOST_LOSS, nothing is written, and the run fails.
 """
 
@@ -73,8 +73,8 @@ def run(
         out: the ONNX file, best in the folder of weights
     """
     model, _ = load_bundle(backbone)
-    own = model.backbone
-    if not isinstance(own, Backbone):
+    network = model.backbone
+    if not isinstance(network, Backbone):
         raise ValueError("the backbone reads texts, and int8 is for images: leave embed.precision at auto")
     require("export")
     kept = {name: target for name, target in targets_of(read_json(classes)).items() if isinstance(target, Classes)}
@@ -83,14 +83,16 @@ def run(
     decode, copy_hash = room(modality, "decode"), room(modality, "copy_hash")
     samples = Samples[Any](rows, raw=raw, decode=decode.decode_sample, read=decode.read)
     options = replace(embed, device="cpu", precision="auto", execution="auto", quantised=None)
-    usual = make_ready(own, options, store=store)
+    usual = make_ready(network, options, store=store)
     with whole_file(out) as path:
-        write_quantised(path, own, samples, size=part_of(usual.plan.minibatch_size))
-        quantised = fastest(own, replace(options, precision="int8", quantised=f"{path}{PIN}{sha256(path)}"), samples)
+        write_quantised(path, network, samples, size=part_of(usual.plan.minibatch_size))
+        quantised = fastest(
+            network, replace(options, precision="int8", quantised=f"{path}{PIN}{sha256(path)}"), samples
+        )
         vectors = []
         for embedder in (usual, quantised):
             opened = open_store(
-                store, embedder, backbone=own.fingerprint(), decode=decode.decode_sample,
+                store, embedder, backbone=network.fingerprint(), decode=decode.decode_sample,
                 hash_of=copy_hash.copy_hashes, hashes_shape=copy_hash.HASHES_SHAPE,
             )  # fmt: skip
             view = StoredView(embedder=embedder, store=opened, keys=samples.ids)
@@ -108,7 +110,7 @@ def run(
 
 
 def fastest(backbone: Backbone, options: EmbedParams, samples: Samples[Any]) -> Embedder:
-    """Return the backbone in 8 bits, in the fastest runtime that is installed and lets no neighbour change a vector.
+    """Return the backbone in 8 bits, in the fastest installed runtime in which no neighbour changes a vector.
 
     Raises:
         ValueError: there is none.
@@ -137,7 +139,7 @@ def drawn(manifest: pd.DataFrame, targets: Mapping[str, Classes], *, seed: int) 
         ValueError: there is no target of classes, or train or val has no label of one.
     """
     if not targets:
-        raise ValueError("no target is of classes, by whose accuracy int8 is measured: leave embed.precision at auto")
+        raise ValueError("int8 is measured by an accuracy, and no target has classes: leave embed.precision at auto")
     parts = []
     for split in TRAINING:
         rows = manifest[manifest["split"] == split].drop_duplicates("sample_id")
@@ -147,14 +149,14 @@ def drawn(manifest: pd.DataFrame, targets: Mapping[str, Classes], *, seed: int) 
         for name, target in targets.items():
             of_target = first(strata(rows[name], target), MOST_SAMPLES[split] // len(targets))
             if not of_target.any():
-                raise ValueError(f"{split} has no label of the target {name}, by whose accuracy int8 is measured")
+                raise ValueError(f"{split} has no label of the target {name}, whose accuracy measures int8: label some")
             is_drawn |= of_target
         parts.append(rows[is_drawn])
     return pd.concat(parts, ignore_index=True)
 
 
 def write_quantised(path: Path, backbone: Backbone, samples: Samples[Any], *, size: int) -> None:
-    """Write the backbone in 8 bits, for `size` images; the first samples of train tell the ranges."""
+    """Write the backbone in 8 bits, for `size` images; the first samples of train give the ranges."""
     import onnx
     import torch
 
@@ -211,7 +213,7 @@ def compare(
         if name not in rows:
             continue
         truths = target.encode(rows[name])
-        usual, int8 = (accuracy(target, own, truths, rows["split"].to_numpy(), options) for own in vectors)
+        usual, int8 = (accuracy(target, of_one, truths, rows["split"].to_numpy(), options) for of_one in vectors)
         line = f"target {name}: accuracy on val {int8:.4f} with int8, {usual:.4f} without"
         if usual - int8 > MOST_LOSS:
             raise ValueError(f"int8 is refused: {line}, expected to lose at most {MOST_LOSS}: keep embed.precision")

@@ -109,9 +109,11 @@ def run(
     if small := verdict.get("classes_too_small"):
         logger.info("too few held-out samples for regression.min_class_recall: %s", ", ".join(small))
     if missing := verdict["classes_without_samples"]:
-        logger.warning("not judged, for want of any held-out sample: %s", ", ".join(missing))
+        logger.warning("not judged, because no held-out sample has it: %s", ", ".join(missing))
     if unjudged := verdict.get("domains_without_samples"):
-        logger.warning("adapted domains not judged, for want of any held-out label: %s", ", ".join(unjudged))
+        logger.warning(
+            "adapted domains not judged, because no held-out sample of them has a label: %s", ", ".join(unjudged)
+        )
     if lost := verdict.get("lost_domains"):
         logger.warning(
             "the model in use is adapted to domains that the candidate is not adapted to; its general head answers: %s",

@@ -146,7 +146,7 @@ def run(
         "shares_of_depths": of_head.get("share_of_all_depths", {}),
         "finetuning": finetuning,
         "start": start_in_words(finetuning.get("start"), metrics),
-        # an accuracy over several targets says nothing: each has its own
+        # an accuracy over several targets means nothing: each has its own
         "curves": {measure: curves(epochs, measure) for measure in LINES if measure == "loss" or len(targets) == 1},
         "epochs": numbers(epochs),
         "packed": {"points": mapped, "confusions": packed(described)},
@@ -158,7 +158,7 @@ def run(
 
 
 def next_step(verdict: dict[str, Any]) -> str:
-    """Return what a person does next about the candidate."""
+    """Return the next step for a person about the candidate."""
     if verdict["candidate"] == verdict["baseline"]:
         return "the candidate is in use; next: new data"
     if verdict.get("promotes", verdict["verdict"] == "accepted"):
@@ -187,7 +187,7 @@ def in_words_of(gallery: pd.DataFrame, targets: dict[str, Target]) -> pd.DataFra
 def drawn_rows(identities: "pd.Series[str]", heldout: Any, *, limit: int) -> Any:
     """Return the rows of the manifest that the map shows: the held-out ones, at most `limit`.
 
-    Of more, it shows those with the smallest hashes: a random draw that stays the same.
+    If there are more, it shows those with the smallest hashes: a random draw that stays the same.
     """
     if len(heldout) <= limit:
         return heldout

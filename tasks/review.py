@@ -1,4 +1,4 @@
-"""What stages found suspicious in; a page of this machine where a person decides, and rows of the corrections, out."""
+"""The suspects of the stages in; a page on this machine where a person decides, and rows of the corrections, out."""
 
 import logging
 import secrets
@@ -49,7 +49,7 @@ def run(
 
     Args:
         health: the folder in which audit lists suspicious samples.
-        chosen: the folder that label wrote: what to label next.
+        chosen: the folder that label wrote: the samples to label next.
         who: the person who decides.
         port: of this machine, that the page is served on; by default a free one.
         browse: open the page in a browser.
@@ -110,7 +110,7 @@ def review_of(
     report: PageOptions,
     modality: Modality,
 ) -> Review:
-    """Return what there is to review. Raises ValueError where there is nothing."""
+    """Return the samples to review. Raises ValueError where there are none."""
     manifest = read_manifest(validated / "manifest", read_batches(batches))
     targets = targets_of(read_json(validated / "classes.json"))
     tiles = gather(
@@ -120,14 +120,14 @@ def review_of(
     if not tiles:
         raise ValueError("there is nothing to review: nothing is suspicious, quarantined, wrong or to be labelled next")
     shown = [tile for tile in tiles if tile.is_shown]
-    own = pd.DataFrame(
+    rows = pd.DataFrame(
         {"sample_id": [tile.sample_id for tile in shown], "batch": [tile.batch for tile in shown],
          "path": [tile.path for tile in shown]}, dtype="str",
     )  # fmt: skip
-    twins = manifest.loc[manifest["sample_id"].isin([tile.twin for tile in tiles if tile.twin]), list(own.columns)]
+    twins = manifest.loc[manifest["sample_id"].isin([tile.twin for tile in tiles if tile.twin]), list(rows.columns)]
     decode, preview = room(modality, "decode"), room(modality, "preview")
     samples = Samples[Any](
-        pd.concat([own, twins]).drop_duplicates("sample_id"), raw=raw, decode=decode.decode_sample, read=decode.read
+        pd.concat([rows, twins]).drop_duplicates("sample_id"), raw=raw, decode=decode.decode_sample, read=decode.read
     )
     row_of = {sample_id: row for row, sample_id in enumerate(samples.ids)}
 

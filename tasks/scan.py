@@ -105,9 +105,9 @@ def inspect_entries(
 def judge(entry: Entry, seen: Inspection, *, decode: Any) -> Inspection:
     """Return the inspection of a file, with the reason why it is no sample where it has one.
 
-    A file that is neither called like a sample nor begins like one is none that somebody lost. Any file may begin like
-    a text, so that there the name alone counts. The name of a hidden file does not count: programs call their own files
-    after the samples beside them.
+    A file counts as a sample if its name or its first bytes are those of one. Any file may begin like a text, so that
+    there the name alone counts. The name of a hidden file does not count: programs name their own files after the
+    samples beside them.
     """
     if not entry.is_named:
         what = companion(entry.path)

@@ -1,7 +1,7 @@
 """A bundle in; the label and calibrated probability of every sample and target out, over HTTP.
 
-Where another whole bundle takes the place of the first, it answers from then on, and no request is lost. It listens on
-this machine alone, unless there is a token.
+Where another whole bundle takes the place of the first, it answers from then on, and no request is lost. The service
+listens on this machine alone, unless there is a token.
 """
 
 import argparse
@@ -31,7 +31,7 @@ LIMITS = {"max_image_pixels": 30_000_000, "max_characters": 100_000, "max_file_b
 
 
 def serve(app: "Guard", listening: socket.socket, *, seconds: float) -> None:
-    """Answer requests until SIGTERM or SIGINT. What was asked before is answered, within so many seconds."""
+    """Answer requests until SIGTERM or SIGINT. Earlier requests are still answered, within so many seconds."""
     from tasks.serving.http_server import server_of
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -76,7 +76,7 @@ def serve_on_cluster(options: argparse.Namespace, *, token: str | None) -> None:
         answer_together(
             answering, num_replicas=options.replicas or REPLICAS, num_gpus=int(options.device == "cuda"),
             address=options.address,
-            # the body, the answer, and what Ray adds
+            # the time for the body, for the answer, and for Ray
             endpoint=Endpoint(host=options.host, port=options.port, seconds=2 * options.seconds + 1),
             options=options, token=token, num_threads=1,
         )  # fmt: skip
@@ -90,7 +90,7 @@ def answering(
     options: argparse.Namespace, *, token: str | None, num_threads: int | None = None,
     ask_replicas: "Ask | None" = None,
 ) -> "Iterator[tuple[Service, Guard]]":  # fmt: skip
-    """Load the bundle, and yield its service and the application. At the end what waits is answered.
+    """Load the bundle, and yield its service and the application. At the end, waiting requests are answered.
 
     Args:
         num_threads: that compute; None is one a core.
@@ -135,7 +135,7 @@ def check(options: argparse.Namespace) -> None:
     from tasks.models.domains import AUTO
 
     if options.domain == AUTO:
-        raise ValueError("a service answers many callers at once, so samples do not tell the domain: name one")
+        raise ValueError("a service answers many callers at once, so their samples cannot choose the domain: name one")
     if options.log and options.log.resolve().is_relative_to(options.bundle.resolve()):
         raise ValueError(
             f"{options.log} lies in the bundle {options.bundle}, which stays as it is: name another folder"

@@ -62,9 +62,8 @@ def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
 def compare(answerer: Answerer, table: pd.DataFrame, *, raw: Path) -> tuple[float, int]:
     """Return the largest difference of an answer, and how many there are. Raises ValueError where there are none.
 
-    A sample of a domain that the model is adapted to is answered by its heads, as evaluate does.
-    Of classes the probability of the true class is compared, of several labels and of steps that of each. The
-    difference of a number is divided by the deviation of train.
+    The heads of a domain answer its samples, as in evaluate. For classes the probability of the true class is compared,
+    for several labels and for steps that of each. The difference of a number is divided by the deviation of train.
     """
     ids = sorted(set(table["sample_id"]))[:NUM_SAMPLES]  # a SHA-256 is a fair draw
     chosen = table[table["sample_id"].isin(ids)]
@@ -74,8 +73,8 @@ def compare(answerer: Answerer, table: pd.DataFrame, *, raw: Path) -> tuple[floa
     named = chosen["domain"] if known and "domain" in chosen else pd.Series("", index=chosen.index)
     differences: list[NDArray[np.float64]] = []
     for domain, part in chosen.groupby(named.where(named.isin(list(known)), "")):
-        own = answerer.of_domain(str(domain)) if domain else answerer
-        differences += differences_of(own, part, raw=raw)
+        with_heads = answerer.of_domain(str(domain)) if domain else answerer
+        differences += differences_of(with_heads, part, raw=raw)
     if not differences:
         raise ValueError(
             f"evaluate predicted none of the targets {', '.join(answerer.classes)}: run `dvc repro evaluate`"

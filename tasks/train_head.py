@@ -78,7 +78,7 @@ def run(
         words = count_words(
             manifest, read, raw=raw, num_classes=max(target.num_outputs for target in of_classes.values())
         )
-    is_cautious = modality == "text"  # heads of images stay what they were
+    is_cautious = modality == "text"  # heads of images stay as before
     rows = SharedRows(vectors, train_head, cautious=is_cautious, are_several=len(train) > 1)
     each = partial(on_each, scale=scale)
     fitted = dict(
@@ -169,7 +169,7 @@ def shared(
     part_dims: Sequence[int],
     each: Each | None = None,
 ) -> tuple[dict[str, Fitted], dict[str, Comparison]]:
-    """Return the heads, in place of some those that learn from the others, and how they compare.
+    """Return the heads, some replaced by heads that learn from the others, and the comparison of both.
 
     `each` is that of `share`.
     """
@@ -192,7 +192,7 @@ def shared(
 
 
 def measured(target: Target, logits: Array, truths: Labels, *, temperature: float) -> str:
-    """Return how good the answers on val are, for people."""
+    """Return the quality of the answers on val in words."""
     if not len(truths):
         return "no labels on val"
     if isinstance(target, Classes):
@@ -273,7 +273,7 @@ def accuracy(logits: Array, labels: Labels) -> float:
 
 
 def macro_f1(said: NDArray[np.bool_], truths: NDArray[np.bool_]) -> float:
-    """Return the mean F1 over the labels, of (n, num_labels); a label that is neither said nor true is left out."""
+    """Return the mean F1 over the labels, of (n, num_labels); a label that is neither answered nor true is left out."""
     in_all = said.sum(axis=0) + truths.sum(axis=0)
     hits = (said & truths).sum(axis=0)
     return float((2 * hits[in_all > 0] / in_all[in_all > 0]).mean()) if in_all.any() else float("nan")

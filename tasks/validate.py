@@ -1,4 +1,4 @@
-"""All scanned batches and corrections in; the manifest, the quarantine ledger, the classes and a report out."""
+"""The scanned batches and corrections in; the manifest, the quarantine ledger, the classes and a report out."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -109,7 +109,7 @@ def run(
     targets = kinds.targets
     samples, unread = read_labels(came, targets, joined=joined, merge=validate.merge)
     given = {name: num_labels(samples[name], own) for name, own in targets.items()}
-    # admission lets go of each column of its own as it drops rows: of millions of samples no two copies fit
+    # admission frees its own columns one by one as it drops rows: two copies of millions of samples do not fit
     handed = [samples]
     came, samples = (table.drop(columns=["sample_id", *facts], errors="ignore") for table in (came, samples))
     admission = admit(
@@ -292,7 +292,7 @@ def shown_counts(by_class: Mapping[str, Mapping[str, Any]], target: Target) -> s
 
 
 def warnings(report: dict[str, Any]) -> Iterator[str]:
-    """Yield what a person should know that does not stop the run."""
+    """Yield warnings for a person, which do not stop the run."""
     yield from report["remarks"]
     for name, counts in report.get("labels", {}).items():
         if counts["set_aside"]:
@@ -375,7 +375,7 @@ def problems(report: dict[str, Any], out: Path) -> Iterator[str]:
 
 
 def _named(names: dict[str, int] | list[Any]) -> dict[str, Any]:
-    """Return how many there are, and the first of them."""
+    """Return the number of the names, and the first of them."""
     first = dict(list(names.items())[:MAX_NAMED]) if isinstance(names, dict) else names[:MAX_NAMED]
     return {"count": len(names), "named": first}
 

@@ -1,7 +1,7 @@
-"""Answers that were given in; whether their samples or the answers drifted from what the model learned, out.
+"""Answers of a model in; whether they or their samples drifted from the model's training, out.
 
 `graftline watch PREDICTIONS…` compares windows of answers with those to the held-out samples. Labels that come later
-say how often the answers were right.
+show how often the answers were right.
 """
 
 import argparse
@@ -43,12 +43,12 @@ def watch(
     false_alarms: float = FALSE_ALARMS,
     **project: Path | None,
 ) -> dict[str, Any]:
-    """Compare windows of answers with the reference, write watch.json and watch.html, and return what watch.json has.
+    """Compare windows of answers with the reference, write watch.json and watch.html, and return the former's content.
 
     Args:
         predictions: files that `predict` wrote, and folders of a service's log.
         bundle: of the model that answered.
-        out: a folder; what a watch wrote there before is replaced, and what it decided is kept where nothing changed.
+        out: a folder; the results of an earlier watch are replaced, and its decisions are kept where nothing changed.
         evaluation: the folder that `evaluate` wrote: the reference, unless `reference` names a file of answers.
         labels: tables of labels that came later.
         window: the answers of a window; with `every`, a period such as 1h, windows are of time instead.
@@ -96,16 +96,16 @@ def watch(
         known = with_vectors(known, bundle, project)
     watched = []
     grounds = grounds_of(known, settings=[model, false_alarms])
-    for own in windows:
-        in_files = [keys[number] for number in own.files]
-        look = partial(vectors_of, own, files=files, read=read_vectors)
-        name = grounds_of_window(grounds, own.answers, in_files)
+    for this_window in windows:
+        in_files = [keys[number] for number in this_window.files]
+        look = partial(vectors_of, this_window, files=files, read=read_vectors)
+        name = grounds_of_window(grounds, this_window.answers, in_files)
         decision = earlier.decisions.get(name) or decide(
-            own, known, targets, false_alarms=false_alarms, vectors=look
+            this_window, known, targets, false_alarms=false_alarms, vectors=look
         )  # fmt: skip
-        right = {name: are_right(own.of(name), targets[name], series) for name, series in came.items()}
+        right = {name: are_right(this_window.of(name), targets[name], series) for name, series in came.items()}
         accuracy = {name: Accuracy.of(hits) for name, hits in right.items() if len(hits)}
-        watched.append(Watched(window=own, decision=decision, accuracy=accuracy, files=in_files, grounds=name))
+        watched.append(Watched(window=this_window, decision=decision, accuracy=accuracy, files=in_files, grounds=name))
     answered = set(answers["sample_id"].dropna())
 
     def num_labels(samples: set[str]) -> int:
@@ -115,19 +115,19 @@ def watch(
     counts = {
         "of_other_models": int(is_other.sum()),
         "without_time": without_time,
-        "without_answer": sum(sum(own.reasons.values()) for own in windows),
-        "repeated": sum(own.num_repeated for own in windows),
+        "without_answer": sum(sum(this_window.reasons.values()) for this_window in windows),
+        "repeated": sum(this_window.num_repeated for this_window in windows),
         "labels": num_labelled,
         "labels_of_other_models": num_labels(of_any_model - answered),
         "labels_never_answered": num_labelled - num_labels(of_any_model),
         "labels_of_unknown_classes": unknown_classes(came, targets),
     }
     in_order = dict(zip(keys, answers_before(answers, len(files), before=before), strict=True))
-    found = record(watched, known, model=model, false_alarms=false_alarms, counts=counts, files=in_order)
+    result = record(watched, known, model=model, false_alarms=false_alarms, counts=counts, files=in_order)
     with whole_folder(out) as folder:
-        write_json(folder / "watch.json", found)
-        (folder / "watch.html").write_text(page(found, targets, known), "utf-8")
-    return found
+        write_json(folder / "watch.json", result)
+        (folder / "watch.html").write_text(page(result, targets, known), "utf-8")
+    return result
 
 
 def key_of(file: Path, model: str) -> str:
@@ -136,7 +136,7 @@ def key_of(file: Path, model: str) -> str:
 
 
 def check_out(out: Path) -> None:
-    """Raise ValueError where the folder has anything but what a watch writes, which would be lost."""
+    """Raise ValueError where the folder has files that no watch writes: they would be lost."""
     others = sorted(path.name for path in out.iterdir() if path.name not in FILES) if out.is_dir() else []
     if others:
         raise ValueError(f"{out} has {others[0][:60]!r}, which the watch would replace: name a folder of its own")
@@ -176,7 +176,7 @@ def has_vectors(files: Sequence[Path], windows: "Sequence[Window]") -> bool:
     """Return whether the newest answers have embeddings."""
     from tasks.watching.answered import read_vectors
 
-    newest = next((own.answers.tail(1) for own in reversed(windows) if own.num_samples), None)
+    newest = next((window.answers.tail(1) for window in reversed(windows) if window.num_samples), None)
     return newest is not None and read_vectors(files, newest) is not None
 
 
@@ -189,10 +189,10 @@ def vectors_of(window: "Window", *, files: Sequence[Path], read: Any) -> "Vector
 def with_vectors(reference: "Reference", bundle: Path, project: "Mapping[str, Path | None]") -> "Reference":
     """Return the reference with the vectors that the model's first trunk gives to held-out samples.
 
-    They also say which of these samples the bundle's detector calls unlike, if it has one.
+    They also show which of these samples the bundle's detector marks as unlike, if it has one.
 
-    They lie in the stage's files or in the embedding store; what is in neither is embedded again. Of many samples a
-    part is taken, those with the smallest hashes.
+    The vectors lie in the stage's files or in the embedding store; samples that have none in either are embedded
+    again. If there are many samples, those with the smallest hashes are taken.
     """
     paths = {name: path for name in OF_PROJECT if (path := project.get(name)) is not None}
     if len(paths) < len(OF_PROJECT):
@@ -225,9 +225,9 @@ def with_vectors(reference: "Reference", bundle: Path, project: "Mapping[str, Pa
 
     from tasks.prediction.unlike import find_unlike
 
-    found = vectors.of_trunk(0, np.arange(len(rows)))
-    unlike = find_unlike(model.unlike, found.astype(np.float16)).astype(float) if model.unlike else None
-    return replace(reference, vectors=found, unlike=unlike)
+    of_rows = vectors.of_trunk(0, np.arange(len(rows)))
+    unlike = find_unlike(model.unlike, of_rows.astype(np.float16)).astype(float) if model.unlike else None
+    return replace(reference, vectors=of_rows, unlike=unlike)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -236,13 +236,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     set_up()
     with errors_in_one_line():
-        found = watch(options.pop("predictions"), **options)
-        for line in lines_of(found):
+        result = watch(options.pop("predictions"), **options)
+        for line in lines_of(result):
             logger.info("%s", line)
 
 
 def lines_of(found: Mapping[str, Any]) -> list[str]:
-    """Return what was found in lines for a person: each window that drifted, and how many did not."""
+    """Return the findings in lines for a person: each window that drifted, and how many did not."""
     from tasks.watching.record import budget_in_words, in_no_window
 
     drifted = [
@@ -262,28 +262,36 @@ def lines_of(found: Mapping[str, Any]) -> list[str]:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of this verb."""
-    own = argparse.ArgumentParser(prog="python -m tasks.watch", description=__doc__)
-    own.add_argument(
+    command = argparse.ArgumentParser(prog="python -m tasks.watch", description=__doc__)
+    command.add_argument(
         "predictions", type=Path, nargs="+",
         help="files that `graftline predict` wrote, and folders of the log of `graftline serve`",
     )  # fmt: skip
-    own.add_argument("--bundle", type=Path, required=True, help="the folder of the model that answered")
-    own.add_argument("--out", type=Path, required=True, help="the folder of watch.json and watch.html")
-    own.add_argument("--evaluation", type=Path, help="the folder that evaluate wrote, with the answers to compare with")
-    own.add_argument("--reference", type=Path, help="answers to trusted samples to compare with, instead")
-    own.add_argument(
+    command.add_argument("--bundle", type=Path, required=True, help="the folder of the model that answered")
+    command.add_argument("--out", type=Path, required=True, help="the folder of watch.json and watch.html")
+    command.add_argument(
+        "--evaluation", type=Path, help="the folder that evaluate wrote, with the answers to compare with"
+    )
+    command.add_argument("--reference", type=Path, help="answers to trusted samples to compare with, instead")
+    command.add_argument(
         "--labels", type=Path, action="append", default=[],
         help="labels that came later: CSV or Parquet with sample_id and a column a target; may be given again",
     )  # fmt: skip
-    own.add_argument("--window", type=whole(least=30), default=WINDOW, help="answers of a window; default: %(default)s")
-    own.add_argument("--every", help="a period such as 1h or 1d: windows of time instead, by the time of each answer")
-    own.add_argument(
+    command.add_argument(
+        "--window", type=whole(least=30), default=WINDOW, help="answers of a window; default: %(default)s"
+    )
+    command.add_argument(
+        "--every", help="a period such as 1h or 1d: windows of time instead, by the time of each answer"
+    )
+    command.add_argument(
         "--false-alarms", type=SHARE, default=FALSE_ALARMS,
         help="the share of windows without a drift that may raise an alarm; default: %(default)s",
     )  # fmt: skip
     for name in OF_PROJECT:
-        own.add_argument(f"--{name}", type=Path, help="of the project, by which the held-out samples have embeddings")
-    return own
+        command.add_argument(
+            f"--{name}", type=Path, help="of the project, by which the held-out samples have embeddings"
+        )
+    return command
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def cases_table(cases: list[dict[str, Any]]) -> str:
-    """Return a row a case: accuracies in per cent, and the gain of auto with its interval and its methods."""
+    """Return a row for each case: accuracies in per cent, and the gain of auto with its interval and its methods."""
     lines = ["| case | " + " | ".join(COLUMNS.values()) + " | gain of auto | auto chose |"]
     lines.append("|" + "---|" * (len(COLUMNS) + 3))
     for case in cases:
@@ -48,7 +48,7 @@ def cases_table(cases: list[dict[str, Any]]) -> str:
 
 
 def normalisation_table(cases: list[dict[str, Any]]) -> str:
-    """Return a row a case and network: accuracies by statistics and head, and the gain of `own` with its interval."""
+    """Return a row for each case and network: accuracies by statistics and head, the gain of `own`, its interval."""
     lines = ["| case | network | general head | source-only | auto | source-only, own | auto, own | gain of own |"]
     lines.append("|" + "---|" * 8)
     for case in cases:
@@ -67,24 +67,26 @@ def times(chosen: tuple[str, int]) -> str:
 
 
 def alignment_table(means: list[dict[str, Any]]) -> str:
-    """Return a row a training: accuracies of the general and the adapted head, in per cent, and how often val took it.
+    """Return a row for each training: accuracies of general and adapted head, in per cent, and how often val took it.
 
     Those of the last epoch stand in brackets where val chose another.
     """
-    found = {(entry["case"], entry["training"]): entry for entry in means}
-    cases = list(dict.fromkeys(case for case, _ in found))
+    by_run = {(entry["case"], entry["training"]): entry for entry in means}
+    cases = list(dict.fromkeys(case for case, _ in by_run))
     heads = [f"{case.replace('_', ' → ')}, {head}" for case in cases for head in ("general head", "adapted head")]
     lines = ["| training | " + " | ".join(heads) + " | taken by val |", "|" + "---|" * (len(heads) + 2)]
-    for training in dict.fromkeys(training for _, training in found):
-        own = [found[case, training] for case in cases]
+    for training in dict.fromkeys(training for _, training in by_run):
+        entries = [by_run[case, training] for case in cases]
         cells = []
-        for entry in own:
+        for entry in entries:
             for head in ("general", "infomax"):
                 last = entry.get(f"last_{head}", entry[head])
                 cells.append(f"{entry[head]:.1f}" + (f" ({last:.1f})" if last != entry[head] else ""))
         taken = ""
         if training != "frozen":
-            taken = f"{sum(entry['num_finetuned'] for entry in own)} of {sum(entry['num_runs'] for entry in own)}"
+            taken = (
+                f"{sum(entry['num_finetuned'] for entry in entries)} of {sum(entry['num_runs'] for entry in entries)}"
+            )
         lines.append(f"| {training} | {' | '.join(cells)} | {taken} |")
     return "\n".join(lines) + "\n"
 

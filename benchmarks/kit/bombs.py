@@ -1,7 +1,7 @@
 """Small files that would fill the memory, and the commands that read them; and the peak memory of a command.
 
-`planted` makes a bomb in a folder, `measured` runs its command there, and `ordinary_peak_gib` is what that command
-takes anyway.
+`planted` makes a bomb in a folder, `measured` runs its command there, and `ordinary_peak_gib` is the memory of that
+command without a bomb.
 """
 
 import io
@@ -56,10 +56,10 @@ WRAPPER = (
 
 
 class Bomb(NamedTuple):
-    """A bomb.
+    """A bomb and the command that reads it.
 
     `make` plants it in an empty folder. `command` is a module with its arguments, run there by `python -m`. `is_sample`
-    says whether the bomb is one sample among others, so that the command ends well, or stops the command.
+    is whether the bomb is one sample among others, so that the command ends well. Else it stops the command.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Bomb(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a command ended, and the peak memory of its largest process."""
+    """The outcome of a command: its status, and the peak memory of its largest process."""
 
     status: int
     peak_gib: float
@@ -106,7 +106,7 @@ def planted(bomb: Bomb) -> Iterator[Path]:
 
 
 def measured(command: Sequence[str], folder: Path, *, seconds: float = 600) -> Outcome:
-    """Run `python -m COMMAND` in a folder, and return how it ended. Raises TimeoutExpired after so many seconds."""
+    """Run `python -m COMMAND` in a folder, and return the outcome. Raises TimeoutExpired after so many seconds."""
     reading, writing = os.pipe()
     with os.fdopen(reading) as peak:
         try:
@@ -125,7 +125,7 @@ def measured(command: Sequence[str], folder: Path, *, seconds: float = 600) -> O
 
 @cache
 def ordinary_peak_gib(command: tuple[str, ...]) -> float:
-    """Return the peak memory of a command without a bomb: what its imports take, 0.9 GiB for torch with CUDA."""
+    """Return the peak memory of a command without a bomb: that of its imports, 0.9 GiB for torch with CUDA."""
     with planted(Bomb("none", put_pictures, command, is_sample=True)) as folder:
         return measured(command, folder).peak_gib
 

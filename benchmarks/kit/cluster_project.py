@@ -80,7 +80,7 @@ class ClusterProject:
         ]  # fmt: skip
 
     def contents(self, name: str, files: tuple[str, ...] = RESULTS) -> list[bytes]:
-        """Return what a run wrote."""
+        """Return the files that a run wrote."""
         return [(self.folder / name / file).read_bytes() for file in files]
 
     def stored(self, name: str) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Instruction:
-    """An instruction, such as RUN, with what stands behind it on its lines, joined to one."""
+    """An instruction, such as RUN, with the rest of its lines, joined to one."""
 
     name: str
     text: str
@@ -27,7 +27,7 @@ class Instruction:
 
 
 def read(file: Path) -> list[list[Instruction]]:
-    """Return the instructions of each stage, which FROM begins. What stands before the first FROM is in the first."""
+    """Return the instructions of each stage, which FROM begins. Those before the first FROM are in the first stage."""
     stages: list[list[Instruction]] = [[]]
     lines = list(enumerate(file.read_text("utf-8").splitlines(), start=1))
     while lines:

@@ -88,7 +88,7 @@ def hands(cache: Path) -> dict[str, Embedded]:
 def news(cache: Path) -> dict[str, Embedded]:
     """Return AG News by the agency that a text names, and `source`, the texts that name none.
 
-    The names are taken out of the texts, so that they tell nothing.
+    The names are taken out of the texts, so that they give no agency away.
     """
     parts: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in ("source", *SOURCES)}
     for title, description, label in news_rows():
@@ -116,7 +116,7 @@ def embedded_texts(prefix: str, parts: dict[str, tuple[list[str], list[str]]], c
     from tasks.models.encoder_files import load_encoder
 
     classes = sorted({label for _, labels in parts.values() for label in labels})
-    found = {}
+    domains = {}
     for name, (texts, labels) in parts.items():
         file = cache / f"{prefix}-{name}.npz"
         if not file.is_file():
@@ -129,8 +129,8 @@ def embedded_texts(prefix: str, parts: dict[str, tuple[list[str], list[str]]], c
                     for start in range(0, len(texts), size)
                 ]
             keep(file, np.concatenate(pieces), [classes.index(label) for label in labels])
-        found[name] = kept(file, classes)
-    return found
+        domains[name] = kept(file, classes)
+    return domains
 
 
 def fresh_cifar(cache: Path) -> dict[str, Embedded]:
@@ -145,8 +145,8 @@ def fresh_news(cache: Path) -> dict[str, Embedded]:
         name, text = ("titles", title) if number % 3 == 0 else ("descriptions", description)
         parts[name][0].append(text)
         parts[name][1].append(label)
-    found = embedded_texts("news", parts, cache)
-    return {"source": found["descriptions"], "titles": found["titles"]}
+    domains = embedded_texts("news", parts, cache)
+    return {"source": domains["descriptions"], "titles": domains["titles"]}
 
 
 def second_cifar(cache: Path) -> dict[str, Embedded]:
@@ -172,8 +172,8 @@ def second_news(cache: Path) -> dict[str, Embedded]:
             words = [word for word in words if generator.random() >= GAPS] or words[:1]
         parts[name][0].append(" ".join(words))
         parts[name][1].append(label)
-    found = embedded_texts("secondnews", parts, cache)
-    return {"source": found["whole"], "short": found["short"], "gaps": found["gaps"]}
+    domains = embedded_texts("secondnews", parts, cache)
+    return {"source": domains["whole"], "short": domains["short"], "gaps": domains["gaps"]}
 
 
 def third_cifar(cache: Path) -> dict[str, Embedded]:
@@ -196,8 +196,8 @@ def third_news(cache: Path) -> dict[str, Embedded]:
             text = "".join(letter for letter in text if generator.random() >= TYPOS)
         parts[name][0].append(text)
         parts[name][1].append(label)
-    found = embedded_texts("thirdnews", parts, cache)
-    return {"source": found["whole"], "typos": found["typos"]}
+    domains = embedded_texts("thirdnews", parts, cache)
+    return {"source": domains["whole"], "typos": domains["typos"]}
 
 
 def parts_of_cifar(

@@ -1,4 +1,4 @@
-"""Forward passes on one core: what `embed.execution: auto` takes beside a bare session of ONNX Runtime.
+"""Measure forward passes on one core: the execution of `embed.execution: auto` beside a session of ONNX Runtime.
 
 `python -m benchmarks.kit.engines NAME` measures a network of torchvision, or `text`, in a process of its own, so that
 the instructions that oneDNN may use can be set before it starts. It prints one JSON object. Speeds are samples a second
@@ -6,8 +6,8 @@ of processor time, of each round; all take turns in a round, and a network that 
 
 - auto: the execution that the stage would choose here, by its own measurement, which is made anew; `chosen` names it.
 - fused: our own graph, whichever is chosen.
-- onnxruntime: the network as torch exports it, in a session on one thread, whose other options are as they come. It
-  gets the minibatches that the others get.
+- onnxruntime: the network as torch exports it, in a session on one thread with default options. It gets the minibatches
+  that the others get.
 - onnxruntime.int8, openvino.int8: the file that `tasks.quantise` would write, with ranges from noise.
 """
 
@@ -95,7 +95,7 @@ def fma_peak() -> dict[str, float]:
 
 
 def measure(name: str, *, is_avx2: bool = False) -> dict[str, Any]:
-    """Return what a process of its own measures; with `is_avx2` our own graph alone, as without AVX-512."""
+    """Return the measurements of a process of its own; with `is_avx2` of our own graph alone, as without AVX-512."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | (AVX2 if is_avx2 else {})
     command = [sys.executable, "-m", "benchmarks.kit.engines", name, *(["fused"] if is_avx2 else [])]
     done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True)
@@ -153,7 +153,7 @@ def of_images(name: str, *, is_fused_alone: bool, has_int8: bool) -> dict[str, A
 
 
 def in_onnxruntime(backbone: Any, images: torch.Tensor) -> Way:
-    """Return a forward pass in ONNX Runtime, with nothing of ours but the weights."""
+    """Return a forward pass in ONNX Runtime, with no part of ours but the weights."""
     import onnxruntime
 
     from tasks.embedding.runtimes import to_onnx
@@ -216,8 +216,8 @@ def of_texts(*, is_fused_alone: bool) -> dict[str, Any]:
     def in_session() -> Any:
         return np.concatenate([run(windows[start : start + 32]) for start in range(0, len(windows), 32)])
 
-    found = torch.from_numpy(in_session())
-    cosines = {name: least_cosine(own[order], found) for name, own in vectors.items()}
+    expected = torch.from_numpy(in_session())
+    cosines = {name: least_cosine(computed[order], expected) for name, computed in vectors.items()}
     ways["onnxruntime.fp32"] = in_session
     rounds = in_turns(ways, num_samples=len(texts))
     autos = {f"auto.{precision}": rounds[f"fused.{precision}"] for precision in precisions}
@@ -226,7 +226,7 @@ def of_texts(*, is_fused_alone: bool) -> dict[str, Any]:
 
 
 def exported_encoder() -> Callable[[list[list[int]]], Any]:
-    """Return what maps token ids to the normalised means of MiniLM's vectors, in ONNX Runtime on one thread."""
+    """Return a function from token ids to normalised means of MiniLM's vectors, in ONNX Runtime on one thread."""
     import onnxruntime
     from transformers import AutoModel
 

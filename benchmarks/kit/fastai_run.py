@@ -37,7 +37,7 @@ from tasks.training.heads.options import HeadOptions
 
 SIZE = 96  # px; the photographs of hands have 100
 EPOCHS = 5  # of fastai, after the one of its head
-VAL_FRACTION = 0.2  # of the labelled images, for what this project chooses; fastai trains on all of them
+VAL_FRACTION = 0.2  # of the labelled images, for the choices of this project; fastai trains on all of them
 
 FASTAI = """
 import json, sys, time
@@ -97,7 +97,7 @@ def run(
     scratch: Path, rows: pd.DataFrame, raw: Path, options: FinetuneOptions, head: HeadOptions, *,
     labelled: Positions, heldout: Positions, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
-    """Train a head, fine-tune from there, and take what val chooses, as the stages do."""
+    """Train a head, fine-tune from there, and take the model that val chooses, as the stages do."""
     start = time.perf_counter()
     num_val = int(VAL_FRACTION * len(labelled))
     val, train = labelled[:num_val], labelled[num_val:]
@@ -118,7 +118,10 @@ def run(
         backbone="squeezenet", options=options,
     )  # fmt: skip
     tuned = fine_tune(model, source, data, options=options, seed=seed)
-    put(model, weights_at(tuned.verdict.share, begin, {key: own.clone() for key, own in model.state_dict().items()}))
+    put(
+        model,
+        weights_at(tuned.verdict.share, begin, {key: tensor.clone() for key, tensor in model.state_dict().items()}),
+    )
     seconds = time.perf_counter() - start
     answerer, transform = Answerer(model, device="cpu"), backbone.transform
     pixels = transform.stack([transform.prepare(samples.decoded(int(row))) for row in heldout])

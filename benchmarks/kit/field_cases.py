@@ -1,6 +1,6 @@
 """The cases of the shared folder, situations from the field, taken through scan and validate: is the outcome right?
 
-`RIGHT` has a check for each case: it returns what is wrong, or nothing. ../shared/cases/README.md says what is right.
+`RIGHT` has a check for each case: it returns the fault, or "". ../shared/cases/README.md has the right outcomes.
 """
 
 import json
@@ -26,7 +26,7 @@ SPREAD = 20.0  # levels of 255: the standard deviation of a picture that is no l
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What scan and validate made of a case."""
+    """The outcome of a case after scan and validate."""
 
     folder: Path
     status: int  # of the last verb
@@ -90,7 +90,7 @@ RIGHT: dict[str, Check] = {
 
 
 def outcomes(place: Path) -> dict[str, str]:
-    """Return what is wrong with the outcome of each case; empty if it is right."""
+    """Return the fault in the outcome of each case; "" if it is right."""
     problems = {}
     for name, is_right in RIGHT.items():
         result = run_case(name, place / name)

@@ -212,7 +212,7 @@ def weights(first: int) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
 
 
 class Order:
-    """What would run a command wherever a pickle is loaded without care."""
+    """An object that runs a command wherever its pickle is loaded without care."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, ("touch evil",)

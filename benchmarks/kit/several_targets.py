@@ -38,7 +38,7 @@ VEHICLE_OR_ANIMAL = {
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """The heads alone, those that sharing leaves, and how they compare."""
+    """The heads alone, those after sharing, and their comparison."""
 
     alone: dict[str, LinearHead]
     shared: dict[str, LinearHead]
@@ -81,8 +81,8 @@ def planted(generator: np.random.Generator, *, num_targets: int, related: bool) 
     common = basis()
     labels = []
     for number in range(num_targets):
-        own = common if related or number == 0 else basis()
-        scores = 3 * vectors @ own @ generator.normal(size=(NUM_DIRECTIONS, NUM_CLASSES))
+        directions = common if related or number == 0 else basis()
+        scores = 3 * vectors @ directions @ generator.normal(size=(NUM_DIRECTIONS, NUM_CLASSES))
         labels.append((scores + generator.gumbel(size=scores.shape)).argmax(axis=1))
     return vectors, labels
 

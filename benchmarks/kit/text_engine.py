@@ -1,4 +1,4 @@
-"""The engine on texts: what it costs, in which bits its vectors differ, and what new texts cost."""
+"""Measure the engine on texts: its cost, the bits in which its vectors differ, and the cost of new texts."""
 
 import json
 import os
@@ -36,7 +36,7 @@ from tasks.text.decode import decode_sample
 
 ROUNDS = 3
 PRODUCTS = ("matmul", "onednn_product")
-ALONE = 40  # texts that are embedded with nobody beside them
+ALONE = 40  # texts that are embedded without others beside them
 NUM_COUNTED = 64  # texts whose operations are counted
 
 RUN = """
@@ -61,7 +61,7 @@ class Engine:
         self.embedder = TextEmbedder(encoder, plan(options, modality="text"))
 
     def run(self, texts: Sequence[str], *, store: Path) -> NDArray[np.uint8]:
-        """Embed the texts, write their vectors to disk, and return what the store keeps of each: its bytes (n, …)."""
+        """Embed the texts, write their vectors to disk, and return the value of each in the store: its bytes (n, …)."""
         contents = [canonical([text]) for text in texts]
         keys = list(map(sample_id, contents))
         kept = open_store(
@@ -104,15 +104,15 @@ def compare_speeds(news: News, *, num_texts: int) -> dict[str, Any]:
         for number in range(ROUNDS):
             show(f"speed: round {number + 1} of {ROUNDS}")
             texts = news.texts[number * num_texts : (number + 1) * num_texts]
-            found = {}
+            vectors_of = {}
             for name, way in ways.items():
                 start = time.process_time()
-                found[name] = way(texts)
+                vectors_of[name] = way(texts)
                 speeds[name].append(num_texts / (time.process_time() - start))
             for key, product, name in products:
                 speeds[key].append(product_flops(product, name))
             for name in precisions:
-                cosines[name].append(least_cosine(found[name], found["sentence_transformers"]))
+                cosines[name].append(least_cosine(vectors_of[name], vectors_of["sentence_transformers"]))
     medians = {name: statistics.median(rounds) for name, rounds in speeds.items()}
     operations = operations_of(news)
     return medians | {
@@ -132,7 +132,7 @@ def compare_speeds(news: News, *, num_texts: int) -> dict[str, Any]:
 
 
 def product_flops(product: str, precision: Precision) -> float:
-    """Return the floating-point operations that large products do in a second of processor time on one core.
+    """Return the floating-point operations of large products in a second of processor time on one core.
 
     `product` is one of PRODUCTS: torch's own, or oneDNN's with a matrix that it has laid out before.
     """
@@ -173,7 +173,7 @@ def least_cosine(left: NDArray[Any], right: NDArray[Any]) -> float:
 
 
 def compare_bits(texts: Sequence[str], *, place: Path) -> dict[str, bool]:
-    """Return whether what the store keeps is the same to the bit, by what was changed."""
+    """Return whether the values in the store are the same to the bit in other runs, by the name of the run."""
     show("bits")
     engine = Engine()
     expected = engine.run(texts, store=fresh(place / "bits"))

@@ -1,6 +1,6 @@
-"""What few labels of texts are worth: what the project would ship beside what a user would write without it.
+"""Measure the worth of few labels of texts: the model that the project ships beside those that a user would write.
 
-All methods learn from the same texts, and those that choose choose by the same val. The held-out texts judge.
+All methods learn from the same texts. Those that make choices make them on the same val. The held-out texts judge.
 """
 
 import json
@@ -151,7 +151,7 @@ class Judge:
                 parts=parts_of("text", []), alterations=[],
             )  # fmt: skip
             self.seconds.setdefault("candidate", []).append(time.monotonic() - began)
-            # a candidate that is the head alone gained nothing, whatever the rounding of its vectors changes
+            # a candidate that is the head alone has no gain, whatever the rounding of its vectors changes
             answers["candidate"] = asked.models["candidate"] if lineage["stage"] == "finetuned" else answers["head"]
             show(f"  the candidate is {lineage['stage']}")
         shutil.rmtree(out)

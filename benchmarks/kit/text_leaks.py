@@ -1,4 +1,4 @@
-"""Plant altered copies of texts on both sides of the split, and count how many the audit finds, and what else."""
+"""Plant altered copies of texts on both sides of the split; count those that the audit finds, and other findings."""
 
 import json
 import re
@@ -27,7 +27,7 @@ RARE = 0.005  # share of all texts that have a word: two that share two such wor
 
 Alter = Callable[[str, float], str]
 
-# alterations that the audit learned nothing about
+# alterations that the audit's own probes do not cover
 UNPROBED: dict[str, Alter] = {
     "mistyped": lambda text, strength: mistyped(text),
     "without its title": lambda text, strength: text.partition("\n")[2],
@@ -108,7 +108,7 @@ class Planted:
                     }  # fmt: skip
 
     def kinship(self, row: Any) -> str:
-        """Return what a text that the audit takes out is to its twin: a copy, of the same event, or a stranger."""
+        """Return the kinship of a text that the audit takes out with its twin: copy, same event, or stranger."""
         left, right = (self.news.texts[int(path.removesuffix(".txt"))] for path in (row.path, row.twin_path))
         one, other = shingles(left), shingles(right)
         if len(one & other) >= COPIED * max(min(len(one), len(other)), 1):

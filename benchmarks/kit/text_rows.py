@@ -23,7 +23,7 @@ from tasks.stage.params import Params
 
 NUM_ROWS = 40
 NUM_DAMAGED = 2  # rows of a table
-# what whole texts are made of
+# the words of whole texts
 PIECES = (
     "plain words", "commas, semicolons; and\ttabs", 'a "quoted" word', "two\nlines", "NA", "null", "1.0", "-1", "=1+1",
     "日本語", "עברית", "e\u0301", "[SEP]", "<b>bold</b>", "&amp;", "\\n", "'", '"', "x" * 3000, "🙂", "\u00a0", "#39;",
@@ -34,7 +34,7 @@ PIECES = (
 class Table:
     """A table with damaged rows, the ids of the texts of its whole rows, and whether a row has half a pair of quotes.
 
-    Nobody can tell where a row with half a pair of quotes ends, so a scan may refuse its table, with the line.
+    The end of a row with half a pair of quotes cannot be found, so that a scan may refuse its table, with the line.
     """
 
     name: str
@@ -44,25 +44,25 @@ class Table:
 
 
 def fuzz(place: Path, params: Params, *, num_tables: int) -> dict[str, Any]:
-    """Return how many rows of the tables were lost without a word, and how many samples nobody wrote."""
+    """Return the numbers of rows that were lost without a message, and of samples that are in no table."""
     show(f"{num_tables} tables with damaged rows")
     chance = np.random.default_rng(0)
     counts: Counter[str] = Counter(tables=num_tables, rows=num_tables * NUM_ROWS)
     wrong = {}
     for number in range(num_tables):
         table = make_table(chance, number)
-        found = scan_table(place / str(number), table, params)
-        counts.update(found)
-        if found["lost"] or found["invented"]:
-            wrong[table.name] = dict(found)
+        outcome = scan_table(place / str(number), table, params)
+        counts.update(outcome)
+        if outcome["lost"] or outcome["invented"]:
+            wrong[table.name] = dict(outcome)
     return {**counts, "wrong": wrong}
 
 
 def scan_table(place: Path, table: Table, params: Params) -> Counter[str]:
-    """Scan a table, and return how many rows are samples and defects, and what became of the others.
+    """Scan a table, and return how many rows are samples and defects, and how many are lost or invented.
 
-    A row is lost if neither a sample nor a defect stands for it. A sample is invented if its text is that of no whole
-    row, beyond one for each damaged row. A whole row beside a damaged one may be a defect: then the scan reports it.
+    A row is lost if it has neither a sample nor a defect. A sample is invented if its text is that of no whole row,
+    beyond one for each damaged row. A whole row beside a damaged one may be a defect: then the scan reports it.
     """
     raw = place / "raw" / "tables"
     raw.mkdir(parents=True)

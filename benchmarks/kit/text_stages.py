@@ -1,4 +1,4 @@
-"""Run the stages of a text project by hand, each in a process of its own: its peak memory, and whom it calls."""
+"""Run the stages of a text project by hand, each in a process of its own: its peak memory, and its network calls."""
 
 import csv
 import json

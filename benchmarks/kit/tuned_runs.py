@@ -1,4 +1,4 @@
-"""The fine-tunings of `benchmarks.transfer`, kept with what every candidate on the way answers.
+"""The fine-tunings of `benchmarks.transfer`, kept with the answers of every candidate on the way.
 
 The logits of val and of the held-out images are kept for the head alone, the weights at 1/4, 1/2 and 3/4 of the way,
 and the fine-tuned model. So `transfer` and `candidate` share the trainings, and a rule can be asked about them later.
@@ -36,7 +36,7 @@ def file_of(kept: Path, *, data: str, fraction: float, seed: int, recipe: Recipe
 def keep_run(folder: Path, *, fraction: float, seed: int, recipe: Recipe, out: Path) -> None:
     """Fine-tune on one core, in a process that does nothing else, and write the run.
 
-    Its processor_seconds and peak_bytes are those of the training; own_bytes is less what the imports take.
+    Its processor_seconds and peak_bytes are those of the training; own_bytes leaves out the memory of the imports.
 
     Args:
         folder: the folder of a `Labelled`.
@@ -65,7 +65,7 @@ def read_run(file: Path) -> Run:
 
 
 def candidates(run: Run) -> Candidates:
-    """Return what val says of each candidate; of the head alone if no epoch was kept."""
+    """Return the results of each candidate on val; of the head alone if no epoch was kept."""
     shares = SHARES if run["epoch"] else (HEAD,)
     return {share: judged(run[f"val_{share:g}"], run["val_labels"]) for share in shares}
 
@@ -79,7 +79,9 @@ def judged(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Judged:
 
 def chosen(path: Candidates, significance: float) -> float:
     """Return the share of the way that the project ships."""
-    history = History(epochs=[Epoch(epoch=each, train=None, val=NOTHING, val_calibrated_loss=0.0) for each in (0, 1)])
+    history = History(
+        epochs=[Epoch(epoch=number, train=None, val=NOTHING, val_calibrated_loss=0.0) for number in (0, 1)]
+    )
     history.kept = len(path) - 1
     return judge({TARGET: path}, history=history, significance=significance)[TARGET].share
 
@@ -90,7 +92,7 @@ def accuracy(run: Run, share: float) -> float:
 
 
 def row_of(run: Run, *, significance: float) -> dict[str, Any]:
-    """Return the facts of a run, and the held-out accuracy of what is shipped and of the fine-tuned model."""
+    """Return the facts of a run, and the held-out accuracy of the shipped and of the fine-tuned model."""
     share = chosen(candidates(run), significance)
     facts = {name: run[name].item() for name in FACTS}
     return facts | {

@@ -1,9 +1,9 @@
 """Change each module of the code in a copy, and compare a run on warm stores with one on cold stores.
 
-`python -m benchmarks.kit.warm_and_cold FOLDER [--most N]` prints a JSON object a module: how many changes were tried,
-whether one of them changed a result, and whether a warm store missed it. What a run never calls is not changed: it
-changes no result. Every run is a fork of this process, which has imported all that a run imports: a fork imports again
-only the module that is changed and those that import it.
+`python -m benchmarks.kit.warm_and_cold FOLDER [--most N]` prints a JSON object for each module: how many changes were
+tried, whether one of them changed a result, and whether a warm store missed it. Code that a run never calls is left
+unchanged, because it changes no result. Every run is a fork of this process, which has done all imports of a run: a
+fork imports again only the module that is changed and those that import it.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 NUM_IMAGES = 5
 LAYERS = ["features.3", "features.4"]  # few of the network's, so that a run takes little time
-# what a changed module begins with: tensors and arrays of numbers come back as others, all else as it is
+# the beginning of a changed module: it returns other tensors and arrays of numbers, and all other objects unchanged
 TWICE = """
 def _twice(value):
     import numpy, torch
@@ -44,7 +44,7 @@ def _twice(value):
 
 """
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-# the same, but that it only notes the modules which it would change a value of
+# the same, but it only notes the modules of which it would change a value
 NOTING = """
 def _twice(value):
     import numpy, sys, torch
@@ -76,7 +76,7 @@ def main() -> None:
     shutil.copytree(ROOT / "tasks", code / "tasks")
     put_images(place / "raw/batch")
     warm = folder / "warm"
-    # benchmarks imports the code that is not the copy, for how threads wait
+    # benchmarks imports the original code, not the copy, for the setting of waiting threads
     forget([name for name in sys.modules if name.partition(".")[0] == "tasks"])
     sys.path.insert(0, str(code))
     import_module("tasks")
@@ -86,14 +86,14 @@ def main() -> None:
     for name in reference["imported"]:
         with suppress(ImportError):  # some packages make modules that cannot be imported by their names
             import_module(name)
-    own = sorted(name for name in reference["imported"] if name.startswith("tasks."))
-    import_module("tasks.machine.sources").digest(*own)  # it keeps what it has read of each file
+    modules = sorted(name for name in reference["imported"] if name.startswith("tasks."))
+    import_module("tasks.machine.sources").digest(*modules)  # it keeps the parsed files
     again = forked(place, warm)
     assert again is not None
     assert again["results"] == reference["results"], "warm stores give other bytes than cold ones"
-    reference["handed_on"] = that_hand_on(own, code, place, reference=reference)
+    reference["handed_on"] = that_hand_on(modules, code, place, reference=reference)
     graph = build_graph("tasks", cache_dir=None, exclude_type_checking_imports=True)
-    for name in own:
+    for name in modules:
         anew = [name, *graph.find_downstream_modules(name)]
         facts = tried(name, code, place, warm=warm, reference=reference, anew=anew, most=options.most)
         print(json.dumps(facts), flush=True)
@@ -102,10 +102,10 @@ def main() -> None:
 def forget(names: Iterable[str]) -> None:
     """Let the next import of these modules read them again."""
     for name in names:
-        package, _, own = name.rpartition(".")
+        package, _, last = name.rpartition(".")
         sys.modules.pop(name, None)
         if package in sys.modules:
-            vars(sys.modules[package]).pop(own, None)  # else `from package import own` finds it there
+            vars(sys.modules[package]).pop(last, None)  # else `from package import last` finds it there
 
 
 def that_hand_on(own: Iterable[str], code: Path, place: Path, *, reference: dict[str, Any]) -> list[str]:
@@ -126,7 +126,7 @@ def that_hand_on(own: Iterable[str], code: Path, place: Path, *, reference: dict
 def tried(
     name: str, code: Path, place: Path, *, warm: Path, reference: dict[str, Any], anew: list[str], most: int
 ) -> dict[str, Any]:
-    """Change a module until a result changes, at most `most` times; a change that cannot run is none."""
+    """Change a module until a result changes, at most `most` times; a change that cannot run does not count."""
     path = file_of(name, code)
     source, called = path.read_text("utf-8"), lines_of(path, reference)
     facts: dict[str, Any] = {"module": name, "tried": 0, "touches": False, "stale": False}
@@ -190,7 +190,7 @@ def mutants(source: str, *, called: set[int]) -> Iterator[str]:
 
 
 def doubled(source: str, *, called: set[int]) -> str:
-    """Return the source in which `_twice` gets all that the module returns or hands on; "" where that is nothing."""
+    """Return the source in which `_twice` gets every value that the module returns or hands on; "" without any."""
     tree = ast.parse(source)
     nodes = list(ast.walk(tree))
     places = changeable(tree, called)
@@ -201,7 +201,7 @@ def doubled(source: str, *, called: set[int]) -> str:
 
 
 def changeable(tree: ast.Module, called: set[int]) -> list[int]:
-    """Return the places, in the order of `ast.walk`, of what can be changed in the code that runs."""
+    """Return the places, in the order of `ast.walk`, of nodes that can be changed in the code that runs."""
     running = {id(node) for node in nodes_that_run(tree, called)}
     return [number for number, node in enumerate(ast.walk(tree)) if id(node) in running and is_changeable(node)]
 
@@ -260,8 +260,8 @@ def forked(
     place: Path, stores: Path | None, *, is_first: bool = False, anew: Iterable[str] = ()
 ) -> dict[str, Any] | None:
     """Run `work` in a fork that imports the modules `anew` again; None where it fails. No `stores`: they are cold."""
-    own = place.with_name("own")
-    shutil.rmtree(own, ignore_errors=True)
+    folder = place.with_name("own")
+    shutil.rmtree(folder, ignore_errors=True)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -273,7 +273,7 @@ def forked(
             os.dup2(null, 2)
             forget(anew)
             with noted_calls(are_wanted=is_first) as called:
-                facts = work(place, stores or own / "stores", out=own / "out", is_first=is_first)
+                facts = work(place, stores or folder / "stores", out=folder / "out", is_first=is_first)
             facts["called"] = [(code.co_filename, code.co_firstlineno) for code in called]
             content = json.dumps(facts)
             with os.fdopen(writing, "w") as pipe:

@@ -1,4 +1,4 @@
-"""What the last run found of each domain to adapt to: a row for each domain and target, and a line a person reads."""
+"""Describe the last run's result for each domain: a row for each domain and target, and a line for people."""
 
 from typing import Any
 
@@ -30,20 +30,20 @@ def domains(metrics: dict[str, Any]) -> list[dict[str, str]]:
             "samples": f"{facts['num_samples']:,}",
             "labels": f"{facts['num_labels']:,}",
             "told apart (AUC)": f"{facts['separation']['auc']:.3f}",
-            "head": OWN if own["is_adapted"] else GENERAL,
-            "method": method_of(own),
-            "answers changed": f"{own['changed']:.1%}",
+            "head": OWN if facts_of_target["is_adapted"] else GENERAL,
+            "method": method_of(facts_of_target),
+            "answers changed": f"{facts_of_target['changed']:.1%}",
             "held-out accuracy": judged(metrics.get(target, {}).get("domains", {}).get(name))
-            if own["is_adapted"]
+            if facts_of_target["is_adapted"]
             else "",
         }
         for name, facts in read_object(file, advice=ADVICE)["domains"].items()
-        for target, own in facts["targets"].items()
+        for target, facts_of_target in facts["targets"].items()
     ]
 
 
 def method_of(facts: dict[str, Any]) -> str:
-    """Return what adapted the head: a method, or where no method did, the labels or the domain's own statistics."""
+    """Return the way the head was adapted: a method, else the labels or the domain's own statistics."""
     if facts["method"] != "source" or not facts["is_adapted"]:
         return str(facts["method"])
     return "its labels" if facts.get("labels", "adapted") != "adapted" else "statistics of its own"
@@ -64,5 +64,5 @@ def line_of(row: dict[str, str]) -> str:
     name, accuracy = f"{row['domain']}, {row['target']}", row["held-out accuracy"]
     if row["head"] == GENERAL:
         return f"{name}: not adapted, the general head answers"
-    told = accuracy if accuracy == NOT_JUDGED else f"accuracy {accuracy}"
-    return f"{name}: {row['method']}, {row['answers changed']} of its answers changed; {told}"
+    result = accuracy if accuracy == NOT_JUDGED else f"accuracy {accuracy}"
+    return f"{name}: {row['method']}, {row['answers changed']} of its answers changed; {result}"

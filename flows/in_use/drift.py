@@ -1,6 +1,6 @@
-"""Whether the answers of the model in use drift: the verb `watch` compares, and each drift is reported once.
+"""Watch the answers of the model in use for drift: the verb `watch` compares, and each drift is reported once.
 
-What was found lies in a folder beside the list of batches.
+The findings lie in a folder beside the list of batches.
 """
 
 import json
@@ -16,8 +16,8 @@ from flows.in_use.verdict import read_object
 from flows.workspace import paths
 from tasks.machine.files import write_whole
 
-TOLD = Path(".dvc/tmp/graftline-drift.json")  # keys of the windows that were told, and of the files that were judged
-MOST_TOLD, MOST_FILES = 10_000, 100_000  # keys that are kept; a window that is older is no news
+REPORTED = Path(".dvc/tmp/graftline-drift.json")  # keys of the windows that were reported, and of the judged files
+MOST_REPORTED, MOST_FILES = 10_000, 100_000  # keys that are kept; a window that is older is no news
 ADVICE = "remove it, and watch again"
 Found = dict[str, Any]
 
@@ -54,30 +54,30 @@ def compare(
 
 
 def news() -> tuple[Found, list[Found]]:
-    """Return what the last watch found, and the drifted windows in it that were not reported.
+    """Return the findings of the last watch, and the drifted windows in them that were not reported.
 
-    A window that is open is not told of yet: it would be judged at each watch, which raises more false alarms. So would
-    answers that were judged before, in other windows: windows of a count move where another watch.json, or none, says
-    where they began.
+    An open window is not reported yet: it would be judged at each watch, which raises more false alarms. So would
+    answers that were judged before, in other windows: windows of a count move where watch.json, which names their
+    beginning, is another one or missing.
     """
     found = read_object(paths.watched() / "watch.json", advice=ADVICE)
-    told = _told()
-    known, judged = set(told["windows"]), set(told["files"])
+    reported = _reported()
+    known, judged = set(reported["windows"]), set(reported["files"])
     drifted = [window for window in found["windows"] if window["is_drifted"] and not window["is_open"]]
     return found, [one for one in drifted if one["key"] not in known and not judged.issuperset(one["files"])]
 
 
-def mark_as_told(found: Found, drifted: Sequence[Found]) -> None:
+def mark_as_reported(found: Found, drifted: Sequence[Found]) -> None:
     """Remember drifted windows, and the files of which every answer was judged: no later watch reports them again."""
-    told = _told()
-    windows = [*told["windows"], *(window["key"] for window in drifted)]
+    reported = _reported()
+    windows = [*reported["windows"], *(window["key"] for window in drifted)]
     of_open, of_closed = (
         {key for window in found["windows"] if window["is_open"] is is_open for key in window["files"]}
         for is_open in (True, False)
     )
-    files = [*told["files"], *sorted(of_closed - of_open - set(told["files"]))]
-    TOLD.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(TOLD, json.dumps({"windows": windows[-MOST_TOLD:], "files": files[-MOST_FILES:]}).encode())
+    files = [*reported["files"], *sorted(of_closed - of_open - set(reported["files"]))]
+    REPORTED.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(REPORTED, json.dumps({"windows": windows[-MOST_REPORTED:], "files": files[-MOST_FILES:]}).encode())
 
 
 def event_id(windows: Sequence[Found]) -> uuid.UUID:
@@ -85,5 +85,5 @@ def event_id(windows: Sequence[Found]) -> uuid.UUID:
     return uuid.uuid5(uuid.NAMESPACE_OID, " ".join(window["key"] for window in windows))
 
 
-def _told() -> dict[str, list[str]]:
-    return {"windows": [], "files": []} | (read_object(TOLD, advice=ADVICE) if TOLD.is_file() else {})
+def _reported() -> dict[str, list[str]]:
+    return {"windows": [], "files": []} | (read_object(REPORTED, advice=ADVICE) if REPORTED.is_file() else {})

@@ -1,4 +1,4 @@
-"""Two folders trade places in one step of the file system: a reader finds one whole folder or the other, never none."""
+"""Exchange two folders in one step of the file system: a reader finds one whole folder or the other, never none."""
 
 import ctypes
 import errno
@@ -17,7 +17,7 @@ def put_in_place(new: Path, place: Path, *, old: Path) -> None:
     """Move `new` to `place`, and the folder that stood there to `old`. All three are on one disk.
 
     Some systems (macOS, NFS) cannot exchange two names, and a container cannot move a folder that came with its image:
-    for a moment nothing whole stands at `place`. After a kill in that moment `finish_putting` completes the move.
+    then `place` has no whole folder for a moment. After a kill in that moment `finish_putting` completes the move.
     """
     if not place.exists():
         new.rename(place)

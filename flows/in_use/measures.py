@@ -1,15 +1,15 @@
-"""What the log and a person need of a target's held-out metrics: of classes the accuracy, of others the mean error."""
+"""Shorten a target's held-out metrics for the log and for people: accuracy of classes, the mean error of others."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-LOGGED = ("accuracy", "macro_f1", "log_loss", "calibration_error")  # what the log keeps of classes
+LOGGED = ("accuracy", "macro_f1", "log_loss", "calibration_error")  # the measures of classes that the log keeps
 SHARE = "share of "  # begins the unit of an error that is a share
 NO_UNIT = "its own unit"
 
 
 def logged(models: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the log keeps of a target's metrics: those of the candidate."""
+    """Return the part of a target's metrics that the log keeps: those of the candidate."""
     candidate = models["candidate"]
     if "unit" in models:
         return {"error": candidate["error"], "unit": models["unit"]}

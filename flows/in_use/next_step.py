@@ -1,4 +1,4 @@
-"""What a person does next, and where the page is: the last line of a run."""
+"""Name the next step for a person, and the place of the page: the last line of a run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ def after_retraining() -> str:
 
 
 def next_command(verdict: Mapping[str, Any]) -> str:
-    """Return the command that follows from a verdict, with what it does."""
+    """Return the command that follows from a verdict, with its effect."""
     if verdict["candidate"] == (recorded() or {}).get("model_sha256"):
         return "new data; `graftline predict FILE…` asks the candidate, which is in use"
     if may_promote(verdict):

@@ -1,4 +1,4 @@
-"""What the last run found, in lines for a person: the held-out metrics, the verdict, the page, and what is next."""
+"""Describe the last run in lines for a person: the held-out metrics, the verdict, the page, and the next step."""
 
 from flows.in_use.domains import domains, line_of
 from flows.in_use.measures import error_in_words

@@ -1,7 +1,7 @@
 """Puts a staged bundle in the place of the model in use: tracked, registered, logged, committed and tagged.
 
 One step decides: the exchange of two folders. A run that is killed before it has changed nothing, and the next run
-removes what it left. After it, the next run does what remains. Each step can be done again.
+removes its remains. If it is killed after it, the next run completes the other steps. Each step can be done again.
 """
 
 import hashlib
@@ -92,9 +92,9 @@ def put_in_use(plan: Plan, *, log: Log) -> None:
 
 
 def settle_unfinished(log: Log) -> bool:
-    """Complete what a killed run began, or remove what it left; the model in use stays as it is.
+    """Complete the promotion of a killed run, or remove its remains; the model in use stays as it is.
 
-    Return whether something was completed.
+    Return whether a promotion was completed.
     """
     plan = _read_plan()
     if plan is not None:
@@ -121,7 +121,7 @@ def as_json(content: dict[str, Any]) -> bytes:
 
 
 def _settle(plan: Plan, *, log: Log) -> None:
-    """Write down all that follows from the model in its place."""
+    """Write the record, the registry and the log for the model in its place."""
     write_whole(paths.baseline_pointer(), plan.pointer.encode())
     write_whole(paths.class_registry(), as_json(plan.registry))
     write_whole(paths.baseline_record(), as_json({key: plan.entry[key] for key in FILES}))
@@ -139,7 +139,7 @@ def _settle(plan: Plan, *, log: Log) -> None:
 def record(entry: Entry, *, log: Log) -> None:
     """Commit and tag the promotion, as far as git lacks them: a clone may have the commit and not the tag.
 
-    The commit of a promotion includes what records how the model was made and judged: dvc.lock, the batches, the
+    The commit of a promotion includes the records of the model's training and judgement: dvc.lock, the batches, the
     decisions of the gate.
 
     Raises:

@@ -39,7 +39,7 @@ Log = Callable[[str], None]
 
 @contextmanager
 def whole() -> Iterator[None]:
-    """A promotion or rollback that fails leaves nothing behind."""
+    """Let a promotion or rollback that fails leave nothing behind."""
     try:
         yield
     except BaseException:
@@ -53,9 +53,9 @@ def promote(log: Log, *, force: bool = False, why: str | None = None) -> str:
 
     Raises:
         ValueError: there is no verdict, or it rejects, or it is about another candidate; or a fresh process cannot load
-            the candidate, or does not predict what evaluate predicted.
+            the candidate, or predicts otherwise than evaluate.
     """
-    is_git_checkout()  # what it refuses, it refuses before anything is written
+    is_git_checkout()  # it refuses before anything is written
     candidate, bundle = paths.candidate(), staged()
     hashes = digests(candidate)
     digest = hashes["model_sha256"]
@@ -93,7 +93,7 @@ def roll_back(log: Log, *, name: str = "", why: str | None = None) -> str:
         ValueError: the log has no such model, or DVC has other bytes than were in use.
         DvcError: neither cache nor remote has it.
     """
-    is_git_checkout()  # what it refuses, it refuses before anything is written
+    is_git_checkout()  # it refuses before anything is written
     earlier = find(read_log(), name, in_use=recorded())
     bundle, pointer = staged(), staged_pointer()
     paths.promotion().mkdir()

@@ -1,4 +1,4 @@
-"""Records which model the training of a new batch goes on from: the one that is in use when the batch lands.
+"""Records the model from which the training of a new batch goes on: the one in use when the batch lands.
 
 The stage `finetune` depends on that record and not on the model in use. So a promotion by itself retrains nothing, and
 a fresh clone of the same commit starts from the same model.

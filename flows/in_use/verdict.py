@@ -1,4 +1,4 @@
-"""The gate's verdict, and whether it is about the very bytes of a candidate."""
+"""Read the gate's verdict, and check that it is about the very bytes of a candidate."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ UNDECIDED = Path(".dvc/tmp/graftline-undecided")  # exists until a run or a pers
 
 
 def check_verdict(bundle: Path, model_sha256: str, *, in_use: str | None) -> None:
-    """Check that the gate lets this bundle, a copy of the candidate, be put in use without a person's word.
+    """Check that the gate allows this bundle, a copy of the candidate, to be put in use without a person.
 
     Args:
         in_use: the SHA-256 of the weights in use.
@@ -45,7 +45,7 @@ def check_verdict(bundle: Path, model_sha256: str, *, in_use: str | None) -> Non
     if verdict.get("baseline") != in_use:
         compared, now = (f"{digest[:12]}" if digest else "no model" for digest in (verdict.get("baseline"), in_use))
         raise ValueError(f"the verdict compares with {compared}, and {now} is in use: {ADVICE}")
-    # the verdict names the weights; dvc.lock has the hashes of what was evaluated, and DVC knows whether rules and
+    # the verdict names the weights; dvc.lock has the hashes of the evaluated files, and DVC knows whether rules and
     # measurements changed
     record = paths.baseline_record()
     hashes = {paths.candidate(): hash_of(bundle), record: hash_of(record)}
@@ -55,12 +55,12 @@ def check_verdict(bundle: Path, model_sha256: str, *, in_use: str | None) -> Non
 
 
 def may_promote(verdict: Mapping[str, Any]) -> bool:
-    """Return whether a candidate with this verdict may be put in use without a person's word."""
+    """Return whether a candidate with this verdict may be put in use without a person."""
     return bool(verdict.get("promotes", verdict.get("verdict") == "accepted"))
 
 
 def refusal_of_gate() -> str | None:
-    """Return what the verdict says of a candidate that the gate stopped at; None where it has stopped at none."""
+    """Return the verdict in words on a candidate at which the gate stopped; None where it stopped at none."""
     if not paths.verdict().is_file():
         return None
     verdict = read_verdict()
@@ -70,7 +70,7 @@ def refusal_of_gate() -> str | None:
 
 
 def changes(*stages: str) -> list[str]:
-    """Return the files of stages that changed since they ran: what they read or wrote, params.yaml and dvc.yaml."""
+    """Return the files that changed since their stages ran: inputs, outputs, params.yaml and dvc.yaml."""
     printed = "".join(line for line in lines_of("status", "--json", *stages) if line.startswith("{"))
     entries = [entry for stage in (json.loads(printed) if printed else {}).values() for entry in stage]
     sides = [side for entry in entries if isinstance(entry, dict) for side in entry.values()]
@@ -78,7 +78,7 @@ def changes(*stages: str) -> list[str]:
 
 
 def facts(bundle: Path, model_sha256: str) -> dict[str, Any]:
-    """Return what the log keeps of verdict and metrics; None for those that are not about this bundle."""
+    """Return the part of verdict and metrics that the log keeps; None for those that are not about this bundle."""
     known: dict[str, Any] = {"verdict": None, "verdict_sha256": None, "metrics": None}
     if not is_evaluated(bundle, model_sha256):
         return known

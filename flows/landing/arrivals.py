@@ -55,7 +55,7 @@ def arrival_of(landed: LandedBatch, *, name: str, digest: str, landing: Landing)
 
 @contextmanager
 def begun() -> Iterator[Path]:
-    """A place for a copy. It is removed when the block ends, unless it holds an arrival by then."""
+    """Yield a place for a copy. It is removed when the block ends, unless it holds an arrival by then."""
     incoming = _incoming()
     incoming.mkdir(exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=incoming))
@@ -67,7 +67,7 @@ def begun() -> Iterator[Path]:
 
 
 def unfinished() -> Iterator[tuple[Path, Arrival | ValueError]]:
-    """Yield the arrivals that a killed run left, each with its place; remove leftovers that are of no use."""
+    """Yield the arrivals that a killed run left, each with its place; remove useless leftovers."""
     for place in sorted(_incoming().glob("*")):
         if _journal(place).exists():
             arrival = _read(_journal(place))
@@ -97,7 +97,7 @@ def settle(arrival: Arrival, *, place: Path, log: Log) -> None:
     """Move the copy to its place, have DVC track it, and list the batch. Steps that are done already are skipped.
 
     Raises:
-        ValueError: something else stands in its place, or DVC finds other files than were copied.
+        ValueError: its place is taken, or DVC finds other files than were copied.
         DvcError: DVC fails.
     """
     target = paths.raw() / arrival.batch

@@ -18,7 +18,7 @@ from flows.workspace.dvc import dvc
 from flows.workspace.hashes import content_hash, md5
 from tasks.machine.files import fsync
 
-THREADS = 8  # they wait for a store or a disk, which serves many at once; so their number does not depend on the cores
+THREADS = 8  # they wait for a store or a disk, which serves many at once: the number of cores does not matter
 LINE_SECONDS = 10.0  # between two lines of progress
 FICLONE = 0x40049409  # linux/fs.h
 UNITS = ("kB", "MB", "GB", "TB")
@@ -115,7 +115,7 @@ def _copy_file(store: Store, path: str, target: Path) -> tuple[str, int]:
 
 
 def _with_progress(copied: Iterable[tuple[str, str]], *, batch: LandedBatch, log: Log) -> Iterator[tuple[str, str]]:
-    """Yield the same, and log a line of progress every LINE_SECONDS."""
+    """Yield the blocks, and log a line of progress every LINE_SECONDS."""
     last = time.monotonic()
     for number, path_and_hash in enumerate(copied, start=1):
         yield path_and_hash

@@ -1,4 +1,4 @@
-"""Lists a batch, and records which model its training goes on from."""
+"""Lists a batch, and records the model from which its training goes on."""
 
 from flows.in_use.start import record_start
 from flows.landing.copies import Log

@@ -73,10 +73,10 @@ def source_of(path: Path, *, may_be_texts: bool) -> Path:
 
 
 def take_handed(source: Path, *, name: str | None, log: Log) -> Handed:
-    """Copy a batch into this project, have DVC track it, and list it. What is there already stays.
+    """Copy a batch into this project, have DVC track it, and list it. A batch that is there already stays.
 
     Args:
-        source: what `source_of` returns.
+        source: a result of `source_of`.
         name: the name of the batch; None for that of the source.
 
     Raises:

@@ -50,7 +50,7 @@ class Report:
 
 
 def is_to_be_read(batch: LandedBatch, mark: Mark | None, *, have: Mapping[str, str], report: Report) -> bool:
-    """Return whether a batch may hold something new. A taken batch that is missing here adds a warning to the report.
+    """Return whether a batch may hold new files. A taken batch that is missing here adds a warning to the report.
 
     Args:
         have: the project's batches, by content hash.
@@ -127,7 +127,7 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log, *, i
 
 
 def complete(arrival: Arrival, place: Path, landing: Landing, log: Log, *, is_first: bool = True) -> Report:
-    """Do what remains for a batch that was copied. Finally the landing is marked."""
+    """Do the remaining steps for a batch that was copied. Finally the landing is marked."""
     settle(arrival, place=place, log=log)
     deliver(event_of(arrival, is_first=is_first))
     warnings = mark_as_taken(arrival, landing) if arrival.landing == landing.store.address else []

@@ -1,4 +1,4 @@
-"""The batches that lie in a landing: whether each is whole, and whether it was taken before."""
+"""List the batches that lie in a landing: whether each is whole, and whether it was taken before."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ LONGEST_MARK = 200  # bytes; a longer name of a batch leaves no room for an endi
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A note that the landing keeps of a batch that was taken: how it lay there, and what became of it."""
+    """A note in the landing about a batch that was taken: its listing there, its name and content in the project."""
 
     batch: str  # its name in the project
     md5: str  # its content, as DVC hashes it
@@ -72,7 +72,7 @@ class Listing:
 class Landing:
     """The batches of a store.
 
-    `marker` is the name of the file that makes a batch whole. `modality` says which files are batches.
+    `marker` is the name of the file that makes a batch whole. `modality` decides which files are batches.
     """
 
     def __init__(self, store: Store, *, marker: str, modality: str = "images") -> None:
@@ -106,7 +106,7 @@ class Landing:
         return Listing(batches=tuple(batches), strays=tuple(sorted(strays)), marks=frozenset(marks))
 
     def named(self, name: str) -> LandedBatch:
-        """Return the batch with that name, whatever lies beside it."""
+        """Return the batch with that name, without regard to its neighbours."""
         return self._batch(name, self.store.find(name))
 
     def again(self, batch: LandedBatch) -> LandedBatch:
@@ -123,7 +123,7 @@ class Landing:
             return None
         try:
             mark = Mark(**json.loads(self.store.read(path)))
-        except (OSError, ValueError, TypeError, RecursionError):  # torn, or another program's: the content tells it
+        except (OSError, ValueError, TypeError, RecursionError):  # torn, or another program's
             return None
         is_ours = all(type(value) is (int if name in ("files", "bytes") else str) for name, value in vars(mark).items())
         return mark if is_ours else None
@@ -134,7 +134,7 @@ class Landing:
         self.store.write(_mark_path(name), content.encode())
 
     def _is_stray(self, name: str, files: list[LandedFile]) -> bool:
-        """Return whether this lies beside the batches, and is none: a file, or a folder that a program made."""
+        """Return whether a path beside the batches is no batch: a file, or a folder that a program made."""
         if name.lower() in COMPANION_FOLDERS:
             return True
         [first, *more] = files
@@ -155,10 +155,10 @@ class Landing:
 
 
 def _without_bare_folders(batches: list[LandedBatch], *, taken: set[str]) -> list[LandedBatch]:
-    """Return the batches; those that seem to be parts of one batch have the problem that says so.
+    """Return the batches; those that seem to be parts of one batch have a problem.
 
-    These are folders called after splits, and folders of files alone beside others of that kind, which look like class
-    folders. A marker says that a person means the folder as a batch.
+    These are folders with the names of splits, and folders of files alone beside others of that kind, which look like
+    class folders. A marker shows that a person means the folder as a batch.
     """
     new = [batch for batch in batches if batch.name not in taken and not batch.has_marker and not batch.problem]
     splits = {batch.name for batch in new if split_called(batch.name)}
@@ -185,7 +185,7 @@ def _is_flat(batch: LandedBatch) -> bool:
 
 
 def _problem(files: tuple[LandedFile, ...]) -> str:
-    """Return what is wrong with the first file that cannot be taken, and how many more there are."""
+    """Return the problem of the first file that cannot be taken, and how many more there are."""
     folders = {
         "/".join(parts[:count]) for parts in (file.path.split("/") for file in files) for count in range(1, len(parts))
     }

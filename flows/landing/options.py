@@ -1,4 +1,4 @@
-"""When a batch of a landing is whole: a marker lies beside it, or it was quiet for so long."""
+"""The sign that a batch of a landing is whole: a marker beside it, or some time without a change."""
 
 import math
 

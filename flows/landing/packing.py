@@ -1,4 +1,4 @@
-"""Packs a copied batch of many files into shards, before DVC tracks it, and says what a packed batch holds."""
+"""Packs a copied batch of many files into shards, before DVC tracks it, and compares packed batches with others."""
 
 import json
 import re
@@ -54,7 +54,7 @@ def taken_before(batch: LandedBatch, earlier: Iterable[str], *, store: Store) ->
 
 
 def num_files_if_overlapping(batch: LandedBatch, path: Path, *, store: Store) -> int | None:
-    """Return how many files an earlier batch has; None unless one has the name and the bytes of one of these."""
+    """Return the number of an earlier batch's files; None unless both batches have a file of one name and content."""
     here = _files_of(path)
     return len(here) if any(_is_in(here, batch, file, store) for file in batch.files) else None
 

@@ -1,4 +1,4 @@
-"""The places where batches land: a local folder, or an address of anything that fsspec knows."""
+"""The places where batches land: a local folder, or an address of any store that fsspec knows."""
 
 import math
 import os
@@ -36,7 +36,7 @@ class Store(Protocol):
     address: str
 
     def find(self, below: str = "") -> Iterator[LandedFile]:
-        """Yield the path itself and all that lies below it, in no order."""
+        """Yield the path itself and everything below it, in no order."""
 
     def blocks(self, path: str) -> Iterator[bytes]:
         """Yield the content of a file."""
@@ -176,7 +176,7 @@ class RemoteStore:
     def find(self, below: str = "") -> Iterator[LandedFile]:
         with self._errors_in_one_line():
             listing = self.files.find(f"{self.root}/{below}" if below else self.root, detail=True)
-            if not (listing or below or self.files.exists(self.root)):  # drivers list as empty what they cannot reach
+            if not (listing or below or self.files.exists(self.root)):  # drivers list unreachable places as empty
                 raise FileNotFoundError("nothing is there, expected batches: check the address, and that it answers")
         for name, info in listing.items():
             path = name.removeprefix(self.root).removeprefix("/")

@@ -1,4 +1,4 @@
-"""The states of failed runs. Of runs that fail again and again for one reason, the first raises an alarm.
+"""The states of failed runs. Where runs fail again and again for one reason, only the first raises an alarm.
 
 After some hours the same reason raises an alarm again.
 """

@@ -22,7 +22,7 @@ from flows.server.artifacts import in_words
 
 
 class AskedError(Exception):
-    """Another run already asks a person."""
+    """The error of a run that asks a person while another run already does."""
 
 
 class Approval(RunInput):
@@ -34,7 +34,7 @@ class Approval(RunInput):
 
 
 def check_approvable() -> None:
-    """Raise ValueError if nobody can be asked."""
+    """Raise ValueError if this run cannot ask a person."""
     if deployment.id is None:
         raise ValueError(
             "promote is approved, and Prefect cannot suspend a run without a deployment: run it through "

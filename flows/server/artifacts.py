@@ -109,7 +109,7 @@ def rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def cells(measured: dict[str, Any], *, unit: str | None) -> dict[str, str]:
-    """Return what the table says of a model: four metrics of classes, or the error of a target of another kind."""
+    """Return the table's cells for a model: four metrics of classes, or the error of a target of another kind."""
     intervals = measured.get("intervals", {})
     if unit is not None:
         return {"error": without_markup(error_in_words(measured["error"], unit, interval=intervals.get("error")))}
@@ -119,7 +119,7 @@ def cells(measured: dict[str, Any], *, unit: str | None) -> dict[str, str]:
 
 
 def names_of(metrics: dict[str, Any]) -> dict[str, list[str]]:
-    """Return, of each target that has a confusion matrix, the steps in the order of their scale; classes have none."""
+    """Return, for each target with a confusion matrix, the steps in the order of their scale; classes have none."""
     kinds = {target: models.get("kind", "classes") for target, models in metrics.items()}
     about = read_object(paths.candidate() / "model.json", advice=ADVICE) if "ordinal" in kinds.values() else {}
     return {
@@ -174,6 +174,6 @@ def data_url(svg: str, style: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return the text with all escaped that Markdown would render; the word joiner behind an @ keeps it from a call."""
+    """Return the text with Markdown's signs escaped; the word joiner behind an @ keeps it from calling a person."""
     escaped = re.sub(r"([\\`*_{}\[\]<>()#+!|~-])", r"\\\1", on_one_line(" ".join(text.split())))
     return escaped.replace("@", f"@{WORD_JOINER}")

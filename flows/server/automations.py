@@ -31,12 +31,12 @@ ALARMS = {"Failed", "Crashed", "TimedOut", "Suspended"}
 ENDS = {"Completed", "Failed", AGAIN, "Crashed", "TimedOut", "Cancelled", "Suspended"}
 MISSED_HEARTBEATS = 3
 
-# the message may have names of a stranger: no reader takes it for HTML, Markdown, a link or a call of everybody
+# the message may have names of a stranger: no reader must take it for HTML, Markdown, a link or a call of everybody
 MESSAGE = '(flow_run.state.message or "")|replace("&", "+")|replace("<", "‹")|replace(">", "›")|replace("`", "\'")'
 QUOTED = f'("`" ~ {MESSAGE} ~ "`")'  # as code, in which Markdown renders nothing
 SUBJECT = "Graftline: {{ flow.name }} is {{ flow_run.state.name|lower }}"
 BODY = f"{{{{ flow.name }}}} is {{{{ flow_run.state.name|lower }}}}: {{{{ {QUOTED} }}}}\n{{{{ flow_run|ui_url }}}}"
-# `text` is what Slack, Mattermost and similar programs show
+# Slack, Mattermost and similar programs show `text`
 PAYLOAD = (
     '{"text": {{ (flow.name ~ " is " ~ flow_run.state.name|lower ~ ": " ~ ' + QUOTED + " "
     '~ " " ~ flow_run|ui_url)|tojson }}, '

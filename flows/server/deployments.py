@@ -108,7 +108,7 @@ def schedule(settings: dict[str, Any]) -> Schedule:
 
 
 def _only(names: Any, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings. Raises ValueError where one has none of these names."""
+    """Return the settings. Raises ValueError for a setting with any other name."""
     for key in settings:
         if key not in names:
             raise ValueError(f"{key} is unknown, expected one of {', '.join(names)}")

@@ -1,4 +1,4 @@
-"""The seam to Prefect's events. It waits until the server has the event, be it a running server or a temporary one."""
+"""The seam to Prefect's events. It waits until the server, a running or a temporary one, has the event."""
 
 from prefect.events import Event, RelatedResource
 from prefect.events.clients import get_events_client

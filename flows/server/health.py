@@ -1,7 +1,7 @@
 """The health of `flows.serve` for a supervisor, and its metrics for Prometheus, over HTTP on this machine alone.
 
-/health answers with JSON, 200 where the work goes on and 503 where it does not. A failed run is no fault of the server:
-it shows in the answer, and a restart would not mend it. /metrics answers in Prometheus' text format.
+/health answers with JSON, 200 where the work goes on and 503 where it does not. A failed run is no fault of the server,
+and a restart would not mend it: it only shows in the answer. /metrics answers in Prometheus' text format.
 """
 
 import json
@@ -51,7 +51,7 @@ Facts = dict[str, Any]
 
 
 class Health:
-    """What is known about the process that serves deployments.
+    """The state of the process that serves deployments.
 
     Args:
         served: the deployments, once they are at the Prefect server.
@@ -153,7 +153,7 @@ def model_in_use() -> Facts | None:
     return {
         "version": last["version"], "model_sha256": last["model_sha256"], "since": moment(since),
         "age_seconds": since and round((datetime.now(UTC) - since).total_seconds()),
-        "accuracy": {name: own["accuracy"] for name, own in metrics.items() if "accuracy" in own},
+        "accuracy": {name: measures["accuracy"] for name, measures in metrics.items() if "accuracy" in measures},
     }  # fmt: skip
 
 
@@ -166,10 +166,10 @@ def in_seconds(time: str | None) -> float | None:
 
 
 def metrics(facts: Facts) -> str:
-    """Return the facts in Prometheus' text format. What is not known has no line."""
+    """Return the facts in Prometheus' text format. An unknown fact has no line."""
     model = facts["model_in_use"] or {}
-    runs = {label("deployment", name): own for name, own in facts["deployments"].items()}
-    last = {name: own["last_run"] for name, own in runs.items() if own["last_run"]}
+    runs = {label("deployment", name): run for name, run in facts["deployments"].items()}
+    last = {name: run["last_run"] for name, run in runs.items() if run["last_run"]}
     lines = [
         *metric("healthy", "Whether the work goes on.", {"": int(facts["is_healthy"])}),
         *metric("serving_since_seconds", "When this process started.", {"": in_seconds(facts["serving_since"])}),
@@ -183,7 +183,7 @@ def metrics(facts: Facts) -> str:
         ),
         *metric(
             "last_success_seconds", "When the last run of a deployment that succeeded ended.",
-            {name: in_seconds(own["last_success"]) for name, own in runs.items()},
+            {name: in_seconds(run["last_success"]) for name, run in runs.items()},
         ),
         *metric(
             "runs", "Runs by what they do.",
@@ -250,7 +250,7 @@ class HealthServer(ThreadingHTTPServer):
             self._free.release()
 
     def handle_error(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
-        """Do nothing: whoever asked went away."""
+        """Do nothing: the caller has gone."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -299,4 +299,4 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(content)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Say nothing: a supervisor asks every few seconds."""
+        """Log nothing: a supervisor asks every few seconds."""

@@ -31,7 +31,7 @@ from tasks.machine.names import on_one_line
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
 def land(name: str, work: Callable[[Log], Report]) -> State[Any]:
-    """Take one batch. If it is wrong, the others are taken all the same."""
+    """Take one batch. If it is refused, the others are taken all the same."""
     try:
         report = work(get_run_logger().info)
     except (OSError, ValueError, DvcError) as error:
@@ -56,7 +56,7 @@ def ingest(
         landing: a folder, or an address such as s3://bucket/prefix.
         marker: the file that makes its batch whole.
         quiet_seconds: a batch without the marker is whole after so long without a change.
-        skip_if_busy: it is no failure if another run holds this workspace: a later one will take what landed.
+        skip_if_busy: it is no failure if another run holds this workspace: a later run will take the batches.
         secrets: variables of the environment, each with the name of the Secret block in Prefect that has its value.
     """
     try:
@@ -83,7 +83,7 @@ def ingest(
 
 
 def take_all(landing: Landing, *, quiet_seconds: float) -> Report:
-    """Complete what an earlier run left unfinished, then take what is new in the landing."""
+    """Complete the arrivals that an earlier run left unfinished, then take the new batches of the landing."""
     logger = get_run_logger()
     report = Report()
     stuck: set[str] = set()

@@ -48,7 +48,7 @@ def narrate(lines: Lines, *, log: Callable[[str], None]) -> tuple[list[str], Sta
 
 
 def name_run(name: str) -> None:
-    """Give this flow run a name that says what it did; Prefect's own are random words."""
+    """Give this flow run a name that describes it; Prefect's own are random words."""
     with get_client(sync_client=True) as client:
         client.set_flow_run_name(UUID(flow_run.id), name)
 

@@ -5,8 +5,8 @@ import secrets
 from pathlib import Path
 
 FILE = Path(".env")
-SERVER = "PREFECT_SERVER_API_AUTH_STRING"  # what the server asks for
-CLIENT = "PREFECT_API_AUTH_STRING"  # what is sent to it
+SERVER = "PREFECT_SERVER_API_AUTH_STRING"  # the password that the server asks for
+CLIENT = "PREFECT_API_AUTH_STRING"  # the password that clients send
 
 
 def make_password(file: Path = FILE) -> None:

@@ -1,4 +1,4 @@
-"""prefect.yaml, the plan of what runs when. A served run takes its parameters from there alone."""
+"""Read prefect.yaml, the plan of what runs when. A served run takes its parameters from there alone."""
 
 import inspect
 import os
@@ -50,9 +50,9 @@ def filled(value: Any) -> Any:
 
 
 def check_planned(flow: Any) -> None:
-    """Refuse parameters that somebody chose for a run at the server: they could name another landing or more secrets.
+    """Refuse parameters that were changed at the server: they could name another landing or more secrets.
 
-    A run that a person starts in the shell may have any.
+    A run that a person starts in the shell may have any parameters.
 
     Raises:
         ValueError: prefect.yaml gives the run's deployment, its schedules and its triggers other parameters.
@@ -77,9 +77,9 @@ def check_planned(flow: Any) -> None:
 
 def parameters_of(entry: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the parameters that runs of a deployment may have: its own, and those of each schedule and trigger."""
-    own = entry.get("parameters") or {}
+    usual = entry.get("parameters") or {}
     starts = [*(entry.get("schedules") or []), *(entry.get("triggers") or [])]
-    return [own, *(own | (start.get("parameters") or {}) for start in starts)]
+    return [usual, *(usual | (start.get("parameters") or {}) for start in starts)]
 
 
 def _from_environment(variable: re.Match[str]) -> str:

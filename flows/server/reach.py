@@ -1,4 +1,4 @@
-"""Checks that a Prefect server can be reached, and that it asks for a password: who reaches it can run any command."""
+"""Checks that a Prefect server can be reached and asks for a password: who reaches an open one can run any command."""
 
 import os
 import socket
@@ -34,7 +34,7 @@ OK = 200
 POSTGRES_PORT = 5432
 CERTIFICATES = "SSL_CERT_FILE"  # read by each client and server
 ANSWER_SECONDS = 5.0  # for a server's first answer; looking its name up can take as long again
-# all by which a client shows who it is
+# the settings by which a client shows who it is
 CREDENTIALS: dict[Any, Any] = {PREFECT_API_AUTH_STRING: None, PREFECT_API_KEY: None, PREFECT_CLIENT_CUSTOM_HEADERS: {}}
 
 
@@ -107,7 +107,7 @@ def check_certificates() -> None:
 
 
 def check_database(address: str) -> None:
-    """Raise ConnectionError if Prefect's database is on a host that does not answer; a file is not looked at."""
+    """Raise ConnectionError if Prefect's database is on a host that does not answer; a file is not checked."""
     url = make_url(address)
     if not url.host:
         return
@@ -133,7 +133,9 @@ def start_temporary_server(home: Path, *, seconds: float) -> None:
             pass
 
     if problem := problem_of(start, seconds=seconds):  # Prefect starts one that fails again and again
-        raise ConnectionError(f"Prefect's temporary server does not start ({problem}): `prefect server start` says why")
+        raise ConnectionError(
+            f"Prefect's temporary server does not start ({problem}): `prefect server start` shows why"
+        )
 
 
 def why_no_answer() -> str | None:
@@ -149,7 +151,7 @@ def why_no_answer() -> str | None:
 
 
 def problem_of(work: Callable[[], None], *, seconds: float) -> str | None:
-    """Do some work, and return why it failed or that it takes longer; None where it succeeds."""
+    """Do some work, and return why it failed or that it takes too long; None where it succeeds."""
     problems = [f"no answer within {seconds:.0f} s"]
 
     def try_it() -> None:
@@ -168,7 +170,7 @@ def problem_of(work: Callable[[], None], *, seconds: float) -> str | None:
 
 
 def is_open() -> bool:
-    """Return whether the server answers whoever asks."""
+    """Return whether the server answers without a password."""
     with temporary_settings(CREDENTIALS), get_client(sync_client=True) as stranger:
         return status_of(stranger) == OK
 

@@ -62,8 +62,8 @@ def retrain(
             of the candidate's own, for a pull request; or to the branch that is checked out, `main` or another.
         approval_hours: how long the run waits, suspended, for a person.
         wait_minutes: how long it waits for another run that holds this workspace. If one waits already, this one ends:
-            the other will see all that this one would.
-        pull: this is a clone without data; what the stages need comes from the DVC remote.
+            the other will see everything that this one would.
+        pull: this is a clone without data; the inputs of the stages come from the DVC remote.
         secrets: variables of the environment, each with the name of the Secret block in Prefect that has its value.
         train: always; or `when_worth_it`: where new batches are neither large enough (audit.min_new) nor different
             enough (audit.min_drift), the run ends after the audit, and they wait for the next ones.
@@ -117,7 +117,7 @@ def reproduce(
 
     Raises:
         DvcError: a stage failed.
-        NotWorthItError: it is not.
+        NotWorthItError: the new batches are not worth a training.
     """
     log = get_run_logger().info
     start = time.monotonic()
@@ -150,9 +150,9 @@ def reproduce(
 
 
 def bring_up_to_date(*arguments: str, is_partial: bool) -> tuple[list[str], State[Any] | None, list[Failure]]:
-    """Run `dvc repro`, and return what `narrate` returns, and what the stages that failed told.
+    """Run `dvc repro`, and return the result of `narrate`, and the failures that stages reported.
 
-    In a clone without data, what a stage misses is pulled, and the run starts again.
+    In a clone without data, the data that a stage misses are pulled, and the run starts again.
     """
     log = get_run_logger().info
     options = ["--pull", "--allow-missing"] if is_partial else []
@@ -165,9 +165,9 @@ def bring_up_to_date(*arguments: str, is_partial: bool) -> tuple[list[str], Stat
 
 
 def noted(lines: Lines) -> Lines:
-    """Yield the same lines. When the gate starts, the candidate is noted as undecided.
+    """Yield the lines unchanged. When the gate starts, the candidate is noted as undecided.
 
-    So the run after a killed one decides too, about what the files of the gate say.
+    So the run after a killed one decides, too, by the files of the gate.
     """
     with closing(lines):
         for line in lines:

@@ -1,4 +1,4 @@
-"""Secrets that Prefect keeps. A run puts them into its environment, which all that it starts inherits.
+"""Secrets that Prefect keeps. A run puts them into its environment, which all its child processes inherit.
 
 Prefect shows a flow's parameters to everybody, so a parameter only has the names of variables and blocks.
 """
@@ -15,7 +15,7 @@ from flows.workspace.redaction import NAMED
 
 NAME = re.compile(r"^[a-z0-9-]+$")  # Prefect's rule for the name of a block; a secret rarely obeys it
 
-# names that tell a program which code to run, which settings to read or which server to ask; no secret has such a name
+# names by which a program chooses the code to run, the settings to read or the server to ask; no secret has one
 STEERING = re.compile(
     r"^(PYTHON|PERL|RUBY|BASH|TORCH|LESS)"
     r"|^(LD|DYLD|GIT|DVC|PREFECT|GRAFTLINE|SSH|XDG|NODE|NPM|PIP|UV|JAVA|JDK|OMP|GOMP|CUDA|GX|MALLOC|OPENSSL|GLIBC"
@@ -32,7 +32,7 @@ def take_secrets(secrets: Secrets) -> None:
     """Put the blocks' values into the environment.
 
     Raises:
-        ValueError: a block is missing, or a variable is none for secrets.
+        ValueError: a block is missing, or a variable must not hold a secret.
     """
     from prefect.blocks.system import Secret
 
@@ -56,7 +56,7 @@ def check_variable(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or STEERING.search(name.upper()):
         raise ValueError(
             f"the secrets name the variable {name[:64]!r}, expected one that holds a password or a key, such as "
-            "AWS_SECRET_ACCESS_KEY: this one could tell a program what to run"
+            "AWS_SECRET_ACCESS_KEY: this one could make a program run other code"
         )
 
 

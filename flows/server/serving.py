@@ -28,21 +28,22 @@ from prefect.states import Cancelled, Cancelling
 from flows.server.health import ANSWER_SECONDS, Health, HealthServer
 
 QUERY_SECONDS = 0.5  # between two looks for runs that are due: the run of an event is due at once
-# the process of a scheduled run starts so long before it is due; one that takes up a place longer delays the next
+# the process of a scheduled run starts so many seconds before it is due: earlier, it would only take up a place
 PREFETCH_SECONDS = 4.0
-# after a signal to stop: the time in which runs may end by themselves; then they are killed, and this is the time to
-# report that
+# after a signal to stop: the time in which runs may end by themselves; then, after they are killed, the time to report
+# that
 END_SECONDS, REPORT_SECONDS = 3.5, 3.5
 
 
 def serve(deployments: list[RunnerDeployment], *, health_port: int | None = None) -> int:
     """Serve until a signal stops it or Prefect fails, and return the exit status.
 
-    Prefect works in a thread: in the main one it would handle the signals itself, and leave what it started. Schedules
-    are not paused at the end: a run that was due while nobody served starts when the next process serves.
+    Prefect works in a thread: in the main one it would handle the signals itself, and leave its child processes behind.
+    Schedules are not paused at the end: a run that was due while no process
+    served starts when the next process serves.
 
     Args:
-        health_port: where a supervisor asks for the health of this process; None for nowhere.
+        health_port: the port for the health of this process; None for no port.
 
     Raises:
         ValueError: the port is taken.
@@ -87,7 +88,7 @@ def serve(deployments: list[RunnerDeployment], *, health_port: int | None = None
 async def _begin(runner: Runner, deployments: list[RunnerDeployment], served: list[UUID]) -> None:
     """Add the deployments to the server, and run them until the runner stops.
 
-    A deployment that waits for events runs once at the start: events may have come while nobody served.
+    A deployment that waits for events runs once at the start: events may have come while no process served.
     """
     async with get_client() as client:
         for deployment in deployments:
@@ -137,7 +138,7 @@ def _children() -> list[int]:
 
 
 def _kill(pids: list[int]) -> None:
-    """Kill the processes; what they started dies with them."""
+    """Kill the processes; their child processes die with them."""
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

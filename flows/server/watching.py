@@ -1,4 +1,4 @@
-"""The flow `watch`: what the model in use answers is compared with what it learned, and a drift becomes an event."""
+"""The flow `watch`: compare the answers of the model in use with its training, and send an event about a drift."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.events import Event, Resource
 from prefect.states import Completed, Failed
 
-from flows.in_use.drift import Found, compare, event_id, mark_as_told, news
+from flows.in_use.drift import Found, compare, event_id, mark_as_reported, news
 from flows.server.events import deliver
 from flows.server.plan import check_planned
 from flows.workspace.redaction import in_a_line
@@ -41,11 +41,11 @@ def watch(
             predictions, labels=labels, reference=reference, window=window, every=every, false_alarms=false_alarms
         )
         if status != 0:
-            raise ValueError("the answers could not be compared: the log above says why")
+            raise ValueError("the answers could not be compared: the log above has the reason")
         found, drifted = news()
         if drifted:
             deliver(event_of(found, drifted))
-        mark_as_told(found, drifted)
+        mark_as_reported(found, drifted)
     except (OSError, ValueError) as error:
         return Failed(message=in_a_line(error))
     for one in drifted:

@@ -1,4 +1,4 @@
-"""Says whether the batches that landed since the last training are worth another: large enough, or different enough.
+"""Decides whether the batches that landed since the last training are worth another: large or different enough.
 
 The audit of the data measures both, and writes them to health.json.
 """
@@ -18,14 +18,14 @@ TRAINING = "train_head"  # the first stage that learns
 
 
 class NotWorthItError(Exception):
-    """The new batches are neither large nor different enough; the message says so."""
+    """The error of new batches that are neither large nor different enough for a training."""
 
 
 def check_worth() -> str:
     """Return why a training is worth it, in words; "" where no batch is new since the last one.
 
     Raises:
-        NotWorthItError: it is not.
+        NotWorthItError: the new batches are not worth a training.
         ValueError: the files of the audit are missing or damaged, or dvc.lock is.
     """
     trained, names = trained_on(), listed()
@@ -49,10 +49,10 @@ def check_worth() -> str:
             return f"{len(new)} batches are new, of which the audit compares {health['num_compared']} alone"
     except (KeyError, TypeError, AttributeError):
         raise ValueError(f"{paths.health()} is damaged: {ADVICE}") from None
-    said = [on_one_line(batches[name]["drift"]["text"]) for name in new if batches[name]["drift"]]
+    differences = [on_one_line(batches[name]["drift"]["text"]) for name in new if batches[name]["drift"]]
     raise NotWorthItError(
         f"not trained: {num_new:,} new samples, beside {before:,} before, are fewer than audit.min_new asks for"
-        + (f"; {'; '.join(said)}" if said else ", and too few to tell whether they differ")
+        + (f"; {'; '.join(differences)}" if differences else ", and too few to tell whether they differ")
     )
 
 

@@ -1,4 +1,4 @@
-"""Tells a DVC remote that is a folder of a mounted disk from the empty place where that disk belongs."""
+"""Checks that a DVC remote on a mounted disk is there, and not only the empty folder where that disk belongs."""
 
 import os
 from pathlib import Path
@@ -7,16 +7,16 @@ from flows.workspace.git import REMOTE, is_at_remote_with
 from flows.workspace.lockfile import LOCK_FILE
 from tasks.machine.dvc_files import dvc_settings
 
-PARTS_OF_A_REMOTE = ("files", "runs")  # what DVC makes in a remote
+PARTS_OF_A_REMOTE = ("files", "runs")  # the folders that DVC makes in a remote
 FOR_MOUNTS = (Path("/mnt"), Path("/media"), Path("/net"), Path("/Volumes"), Path("/run/media"))
 FSTAB = Path("/etc/fstab")
 
 
 def check_mounted(remote: str) -> None:
-    """Check that a remote which is a folder is there: DVC would make it, below an empty mount point.
+    """Check that a remote which is a folder is there: DVC would make a missing one, below an empty mount point.
 
     Raises:
-        ValueError: it has nothing of DVC's, though commits at git's remote name what was pushed; or its disk is not
+        ValueError: it has no folder of DVC's, though commits at git's remote name pushed data; or its disk is not
             mounted, by the system's table, or because it is missing from a place for disks.
     """
     folder = remote_folder(remote)

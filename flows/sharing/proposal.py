@@ -1,4 +1,4 @@
-"""The text of a pull request for people who did not watch the run, and the facts that a CI job asks about it."""
+"""The text of a pull request for people who did not watch the run, and the facts that a CI job needs."""
 
 import json
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Proposal:
 
 
 class Row(NamedTuple):
-    """A metric, as it is shown."""
+    """A metric, as the pull request shows it."""
 
     name: str
     before: str
@@ -115,7 +115,7 @@ def table(rows: list[Row]) -> list[str]:
 
 
 def consequences(verdict: Mapping[str, Any], *, changed: list[str]) -> list[str]:
-    """Return what a merge does, as lines of Markdown."""
+    """Return the consequences of a merge, as lines of Markdown."""
     if not changed:
         return ["No file changed: there is nothing to merge."]
     files = ", ".join(f"`{name}`" for name in changed)

@@ -1,6 +1,6 @@
-"""Commits what a run made, and gives it to others: first the data, then DVC's run cache, then git.
+"""Commits the results of a run, and publishes them: first the data, then DVC's run cache, then git.
 
-So no commit names data that nobody can get. What cannot be published stays here, and the next run publishes it.
+So no commit names data that nobody can get. The next run publishes anything that could not be published now.
 """
 
 import os
@@ -24,18 +24,18 @@ from tasks.machine.files import write_whole
 
 Publish = Literal["no", "branch", "main"]
 
-OWED = Path(".dvc/tmp/graftline-unpublished")  # exists while a run has something that others lack
-# these decide what a run makes; a person commits them; git expands the star
+OWED = Path(".dvc/tmp/graftline-unpublished")  # exists while results are not published
+# the results of a run depend on these; a person commits them; git expands the star
 GIVEN = [Path("params.yaml"), paths.PIPELINE, Path("tasks"), Path("tests/regression"), Path("backbones"),
          Path("requirements*.lock"), Path(".dvc/config")]  # fmt: skip
 RETRY_SECONDS = "10,60,300"
 
 
 def check_publishable(to: Publish) -> None:
-    """Check before hours of work that the run can be published, and that its commit will record what it was made with.
+    """Check before hours of work that the run can be published, and that its commit will record its inputs.
 
     Raises:
-        ValueError: a remote or a branch is missing, or files that decide what a run makes are not committed.
+        ValueError: a remote or a branch is missing, or files that the results depend on are not committed.
     """
     pauses()
     if to != "no":
@@ -50,7 +50,7 @@ def check_publishable(to: Publish) -> None:
 
 
 def check_dvc_remote() -> None:
-    """Raise ValueError if DVC has no default remote, or if it is a folder that looks like one that is not mounted."""
+    """Raise ValueError if DVC has no default remote, or if that is a folder whose disk does not seem to be mounted."""
     try:
         remotes = answer_of("config", "core.remote")
     except DvcError:
@@ -61,7 +61,7 @@ def check_dvc_remote() -> None:
 
 
 def commit_run(*, log: Callable[[str], None], seconds: float | None = None) -> None:
-    """Commit what makes the run reproducible: dvc.lock, the batches and their DVC files, the list of decisions.
+    """Commit the files that make the run reproducible: dvc.lock, the batches and their DVC files, the decisions.
 
     The commit has the run's date, and its message the data and the duration: artifacts hold no clock.
     """
@@ -83,7 +83,7 @@ def about_run(seconds: float | None) -> str:
 
 
 def publish(to: Publish) -> None:
-    """Push data, run cache and git. A step that fails is repeated; what still fails, the next run publishes.
+    """Push data, run cache and git. A step that fails is repeated; if it still fails, the next run publishes the rest.
 
     Raises:
         DvcError, ValueError: a step still fails; the steps before it are done.
@@ -95,7 +95,7 @@ def publish(to: Publish) -> None:
     branch = branch_of_candidate() if to == "branch" else None
     steps: dict[str, Callable[[], str | None]] = {
         "data": partial(push_data, log),
-        "run cache": partial(dvc, "push", "--run-cache", log=log),  # so that nobody else runs again what was run here
+        "run cache": partial(dvc, "push", "--run-cache", log=log),  # so that nobody runs these stages again
         "git": partial(push_to_git, branch),
     }
     waits = pauses()

@@ -1,4 +1,4 @@
-"""Pulls from the DVC remote what the stages need in a clone without data; raw data only where a stage asks for it."""
+"""Pulls the inputs of stages from the DVC remote in a clone without data; raw data only where a stage needs it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ from flows.workspace import paths
 from flows.workspace.dvc import dvc
 
 # they are small, a part for each batch; DVC pulls no folder of such parts that a stage depends on, so the stage would
-# run on those there
+# run on the parts that are there
 PARTS = ("digest", "scan", "validate", "embed")
 OUTCOME = ("adapt", "evaluate", "regression", "report")
 
@@ -20,13 +20,13 @@ def pull_parts(log: Log) -> None:
 
 
 def pull_outcome(log: Log) -> None:
-    """Pull what a run reports and puts in use, if no stage had to write it."""
+    """Pull the outputs that a run reports and puts in use, if no stage had to write them."""
     if not (paths.metrics().is_file() and paths.verdict().is_file()):
         dvc("pull", "--allow-missing", *OUTCOME, log=log)
 
 
 def pull_health(log: Log) -> None:
-    """Pull what the audit says about the data, if it had not to be said anew."""
+    """Pull the audit's report about the data, if the audit did not run anew."""
     if not paths.health().is_file():
         dvc("pull", "--allow-missing", "audit", log=log)
 

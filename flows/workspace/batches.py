@@ -1,4 +1,4 @@
-"""The batches of this project: their names, their DVC files, and the list that decides what is trained on."""
+"""The batches of this project: their names, their DVC files, and the list that decides on the training data."""
 
 import json
 import os

@@ -53,15 +53,15 @@ Lines = Generator[str, None, None]
 
 
 class DvcError(Exception):
-    """DVC ended with an error; the message is the line that says why."""
+    """The error of a DVC command; the message is the line with the reason."""
 
     def __init__(self, message: str, *, is_of_a_verb: bool = False) -> None:
         super().__init__(message)
-        self.is_of_a_verb = is_of_a_verb  # a stage told it
+        self.is_of_a_verb = is_of_a_verb  # the message is that of a stage's verb
 
 
 def dvc(*arguments: str, log: Callable[[str], None]) -> None:
-    """Run `dvc ARGUMENTS`, and log each line of its output. Raises what `lines_of` raises."""
+    """Run `dvc ARGUMENTS`, and log each line of its output. The errors are those of `lines_of`."""
     for line in lines_of(*arguments):
         log(line)
 
@@ -69,7 +69,8 @@ def dvc(*arguments: str, log: Callable[[str], None]) -> None:
 def answer_of(*arguments: str) -> list[str]:
     """Return the lines with which DVC answers a question, such as `metrics diff`.
 
-    Raises what `lines_of` raises; DVC has QUESTION_SECONDS, for it can wait for ever for what a clone lacks.
+    The errors are those of `lines_of`. DVC has QUESTION_SECONDS, because it can wait for ever for the data of a
+    clone without any.
     """
     return list(lines_of(*arguments, seconds=QUESTION_SECONDS))
 
@@ -77,11 +78,11 @@ def answer_of(*arguments: str) -> list[str]:
 def lines_of(*arguments: str, seconds: float | None = None, failures: list[Failure] | None = None) -> Lines:
     """Run `dvc ARGUMENTS` in a process group of its own, and yield the lines of its output as they come.
 
-    A line may have any name of a stranger in it: it is for people to read. What a stage that failed has to say comes
+    A line may have any name of a stranger in it: it is only for people to read. The error of a stage that failed comes
     from a file. If the caller closes the generator early, the whole group is ended.
 
     Args:
-        failures: the list that gets what the stages that failed told; DVC hides them with --ignore-errors.
+        failures: the list that gets the failures of stages; DVC hides them with --ignore-errors.
         seconds: how long it may take; None for the hours of GRAFTLINE_DVC_HOURS.
 
     Raises:
@@ -91,14 +92,14 @@ def lines_of(*arguments: str, seconds: float | None = None, failures: list[Failu
     limit = 3600 * dvc_hours() if seconds is None else seconds
     own_mark = mark()
     folder = tempfile.TemporaryDirectory(prefix="graftline-")
-    told = Path(folder.name) / "failures"
+    failures_file = Path(folder.name) / "failures"
     surroundings = environment(
         SHELL="/bin/sh",  # else stages run in the user's shell
         PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         DVC_NO_ANALYTICS="1",
         PYTHONUNBUFFERED="1",
         **({MARK: own_mark} if own_mark else {}),
-        **{VARIABLE: str(told)},
+        **{VARIABLE: str(failures_file)},
     )
     program = [sys.executable, "-m", *_program(), "--wait-for-lock", *arguments]
     process = subprocess.Popen(
@@ -146,7 +147,7 @@ def lines_of(*arguments: str, seconds: float | None = None, failures: list[Failu
                 f"{command} was ended after {limit / 3600:g} hours: allow more with {HOURS}, then run again; "
                 "what was finished is kept"
             )
-        of_stages = [replace(failure, error=redact(failure.error)) for failure in read_failures(told)]
+        of_stages = [replace(failure, error=redact(failure.error)) for failure in read_failures(failures_file)]
         if failures is not None:
             failures += of_stages
         if status != 0 and of_stages:  # DVC only prints that the stage failed
@@ -162,7 +163,7 @@ def lines_of(*arguments: str, seconds: float | None = None, failures: list[Failu
 
 
 def dvc_hours() -> float:
-    """Return how many hours a DVC command may take, such as a whole `dvc repro`.
+    """Return the limit in hours for a DVC command, such as a whole `dvc repro`.
 
     Raises:
         ValueError: GRAFTLINE_DVC_HOURS is not such a number.
@@ -178,12 +179,12 @@ def dvc_hours() -> float:
 
 
 def with_hint(problem: str) -> str:
-    """Return the problem with what to do about it, where DVC does not say that itself."""
+    """Return the problem with advice, where DVC gives none itself."""
     return ": ".join([problem, *(hint for pattern, hint in HINTS.items() if pattern.search(problem))])
 
 
 def _warm_starts(folder: Path, command: str, *options: str) -> list[str]:
-    """Return the words before a command whose stages are forked from a process that has imported what they need.
+    """Return the words before a command whose stages are forked from a process that has done their imports.
 
     `folder` is open to this user alone; DVC's process group is that of the stages, as without it.
     """

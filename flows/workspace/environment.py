@@ -1,4 +1,4 @@
-"""The environment of what a run starts, without what belongs to another repository, and with what a container lacks."""
+"""The environment of a run's programs: without variables of another repository, with those that a container lacks."""
 
 import os
 import pwd

@@ -1,6 +1,6 @@
 """The seam to git, and the only module that starts it: commits of a run's own files, tags, and pushes.
 
-What else is staged or changed is left alone.
+Other files that are staged or changed are left alone.
 """
 
 import re
@@ -14,9 +14,9 @@ from flows.workspace.guard import held
 from flows.workspace.redaction import redactor
 
 IDENTITY = ("-c", "user.name=graftline", "-c", "user.email=graftline@localhost")
-# else git's cleaning would go on after the run, and hold the workspace with what it inherits
+# else git's cleaning would go on after the run, and hold the workspace by the descriptors that it inherits
 ATTACHED = ("-c", "gc.autoDetach=false", "-c", "maintenance.autoDetach=false")
-PLAIN = ("-c", "log.showSignature=false")  # settings of a person would add to what is read here
+PLAIN = ("-c", "log.showSignature=false")  # settings of a person would add lines to the output that is read here
 REMOTE = "origin"
 BY_GATE = "accepted by the gate"  # the reason of a promotion that no person asked for
 MADE_BY_A_RUN = re.compile(rf"retrain: |promote [0-9a-f]+: {BY_GATE}$")  # the message of a commit that no person made
@@ -24,7 +24,7 @@ PUSH_SECONDS = 3600
 
 
 class RefusedError(ValueError):
-    """The remote refuses the push: another attempt changes nothing."""
+    """The error of a push that the remote refuses: another attempt changes nothing."""
 
 
 def is_git_checkout() -> bool:
@@ -45,7 +45,7 @@ def is_git_checkout() -> bool:
 
 
 def has_identity() -> bool:
-    """Return whether git knows whose name a commit gets."""
+    """Return whether git knows the author's name for a commit."""
     return all(_git("var", name).returncode == 0 for name in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"))
 
 
@@ -55,7 +55,7 @@ def user_name() -> str:
 
 
 def record_in_git(paths: Sequence[Path], *, message: str, log: Callable[[str], None], tag: str | None = None) -> None:
-    """Commit these files alone, as far as they changed, and tag the commit. It may be called again.
+    """Commit only these files, as far as they changed, and tag the commit. It may be called again.
 
     Nothing is done outside of a git checkout.
 
@@ -186,9 +186,9 @@ def lock_files() -> list[Path]:
 def working_folders() -> list[Path]:
     """Return the folders of this repository in which a git may be at work: its checkouts, and its own."""
     lines = _git("worktree", "list", "--porcelain").stdout.splitlines()
-    own = _git("rev-parse", "--git-common-dir").stdout.strip()
+    common = _git("rev-parse", "--git-common-dir").stdout.strip()
     return [Path(line.removeprefix("worktree ")) for line in lines if line.startswith("worktree ")] + [
-        Path(own).resolve()
+        Path(common).resolve()
     ]
 
 
@@ -198,7 +198,7 @@ def is_at_remote_with(path: Path) -> bool:
 
 
 def git_in(folder: Path, *arguments: str) -> str:
-    """Run git in another folder, and return what it printed. Raises ValueError where git refuses."""
+    """Run git in another folder, and return its output. Raises ValueError where git refuses."""
     return _must(*arguments, folder=folder)
 
 
@@ -206,7 +206,7 @@ def committed(path: Path, *, commit: str = "HEAD") -> bytes:
     """Return the content of a file in the commit that is checked out; empty if the commit lacks it.
 
     Args:
-        commit: another one, or "" for what is staged.
+        commit: another one, or "" for the staged content.
     """
     command = ["git", "show", f"{commit}:./{path}"]
     done = subprocess.run(command, capture_output=True, check=False, env=environment())

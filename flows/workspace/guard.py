@@ -1,7 +1,7 @@
-"""Ends all that a process started when the process itself ends, even by a kill.
+"""Ends all descendants of a process when it ends, even by a kill.
 
-A small guard process waits for that end, then ends every process with the mark that was put into the environment: after
-a `kill -9` nobody else could. This works on Linux alone.
+A small guard process waits for that end, then ends every process with a mark that was put into the environment: after a
+`kill -9` no other process could. This works on Linux alone.
 """
 
 import os
@@ -68,7 +68,7 @@ def run_guarded(run: Callable[[], int]) -> None:
     _start(mark)
     try:
         status = run()
-    except KeyboardInterrupt:  # from the keyboard: whoever stops a run needs no traceback
+    except KeyboardInterrupt:  # from the keyboard: a person who stops a run needs no traceback
         status = 130
     except (ConnectionError, ValueError) as error:  # no server, or settings of Prefect's that are wrong
         if os.environ.get("GRAFTLINE_TRACEBACK"):
@@ -100,10 +100,10 @@ _blocks: list[tuple[str, Sequence[int]]] = []  # the guarded blocks that this pr
 
 @contextmanager
 def guarded(holding: Sequence[int]) -> Iterator[None]:
-    """Guard what this process starts in the block.
+    """Guard the processes that this process starts in the block.
 
     If this process dies in the block, every process with the block's mark is ended. The descriptors stay open until
-    they are gone.
+    all of these are gone.
     """
     block = uuid4().hex, holding
     guard = _start(*block)

@@ -1,4 +1,4 @@
-"""One writer a workspace: a lock that is free when its run ends, and no lock that a killed program left."""
+"""Let one run at a time write in a workspace: a lock that is free when its run ends, even if it was killed."""
 
 import fcntl
 import logging
@@ -25,7 +25,7 @@ ENDING_SECONDS = 5.0  # from SIGTERM to SIGKILL
 def only_writer(*, wait_seconds: float = 0.0, log: Callable[[str], None] = logger.warning) -> Iterator[None]:
     """Hold this workspace for one run. If the run is killed, its DVC is ended before the workspace is free.
 
-    What killed programs left is mended first: their locks, and a dvc.lock that is cut off. `log` gets a line for each.
+    The remains of killed programs are mended first: locks, and a dvc.lock that is cut off. `log` gets a line for each.
 
     Raises:
         BlockingIOError: another process still holds it after `wait_seconds`; the message names the process.
@@ -55,7 +55,7 @@ def only_writer(*, wait_seconds: float = 0.0, log: Callable[[str], None] = logge
 
 
 def _is_alive(holder: str) -> bool:
-    """Return whether that process runs. If it was killed, its guard may still end what it started."""
+    """Return whether that process runs. If it was killed, its guard may still be ending its child processes."""
     try:
         os.kill(int(holder), 0)
     except ProcessLookupError:

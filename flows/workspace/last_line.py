@@ -1,4 +1,4 @@
-"""The last line that a command prints, after all that Prefect logs at its end."""
+"""The last line that a command prints, after the lines that Prefect logs at its end."""
 
 import atexit
 import sys

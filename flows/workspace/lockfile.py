@@ -1,4 +1,4 @@
-"""Keeps dvc.lock whole. DVC writes it in place: a kill meanwhile leaves it empty or cut off, and DVC cannot read it."""
+"""Keeps dvc.lock whole. DVC writes it in place: a kill at that moment leaves it empty or cut off, and unreadable."""
 
 import logging
 from collections.abc import Callable
@@ -22,9 +22,9 @@ CONFLICT = b"\n<<<<<<< "  # git's mark; a person resolves it
 def keep_whole(log: Callable[[str], None] = logger.warning) -> None:
     """Keep a copy of dvc.lock if it is whole; else replace it by the copy, or by the committed file, and log that.
 
-    A file that is committed or staged is whole, whatever it lacks: a person chose it, as where two branches were
-    merged. What was finished since the copy comes from DVC's run cache. Only the process that holds the workspace may
-    call this.
+    A file that is committed or staged counts as whole, whatever it lacks: a person chose it, as where two branches were
+    merged. Stages that finished since the copy come from DVC's run cache. Only the process that holds the workspace
+    may call this.
 
     Raises:
         ValueError: the list of batches or dvc.yaml is damaged.
@@ -52,7 +52,7 @@ def _in_git(commit: str) -> bytes:
 
 
 def is_whole(content: bytes, *, before: bytes) -> bool:
-    """Return whether the last stage is complete and no stage is missing that `before` had and that is still wanted."""
+    """Return whether the last stage is complete and every stage of `before` that is still wanted is there."""
     stages = _stages(content)
     if not stages or not content.endswith(b"\n"):
         return False

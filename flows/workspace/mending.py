@@ -26,7 +26,7 @@ Log = Callable[[str], None]
 
 
 def mend(log: Log) -> None:
-    """Remove what killed programs left locked, and log each."""
+    """Remove the locks that killed programs left, and log each."""
     for lock in left_by_dvc():
         lock.unlink(missing_ok=True)
         log(f"removed {lock}, which a killed DVC left")
@@ -60,7 +60,7 @@ def drop_dead_locks(log: Log) -> None:
     """Remove the locks of a killed DVC from DVC's list.
 
     DVC writes the list in place: a torn one stops every other DVC. A lock of a dead process can name a number that
-    another process has by now, as after a restart of the machine: then every other DVC would wait for that one for
+    another process has by now, as after a restart of the machine: then every other DVC would wait for that process for
     ever.
     """
     with suppress(BlockingIOError, FileNotFoundError), _guarded():
@@ -131,10 +131,10 @@ def _is_at_work(info: dict[str, Any]) -> bool:
 
 
 def _left(locks: list[Path], *, program: str, folders: list[Path]) -> list[Path]:
-    """Return the locks that stay the same for a while, in which no process can be seen that may hold them.
+    """Return the locks that stay the same for a while, during which no process is seen that may hold them.
 
     Args:
-        program: it takes such locks, in one of these folders.
+        program: the one that takes such locks, in one of these folders.
     """
     before = _stamps(locks)
     if not before:
@@ -159,7 +159,7 @@ def _stamps(locks: list[Path]) -> dict[Path, tuple[int, float]]:
 def _may_be_at_work(program: str, folders: list[Path], locks: set[str]) -> bool:
     """Return whether a process is, or may be, that program in one of the folders, or has one of the locks open."""
     processes = [entry for entry in Path("/proc").glob("[0-9]*") if entry.name != str(os.getpid())]
-    if not processes:  # a system without /proc: nobody can tell
+    if not processes:  # a system without /proc: this cannot be known
         return True
     return any(_runs(process, program, folders) or _has_open(process, locks) for process in processes)
 

@@ -38,10 +38,10 @@ def _one_of(names: tuple[str, ...], named: Any, *, key: str) -> str:
 
 
 def pack_above() -> int | None:
-    """Return how many files a batch may have that is not packed as it comes in; None if none is packed.
+    """Return the number of files above which a batch is packed as it comes in; None if none is packed.
 
     Raises:
-        ValueError: params.yaml says no such number, or cannot be read.
+        ValueError: params.yaml has no such number, or cannot be read.
     """
     named = _content().get("ingest")
     most = named.get("pack_above", False) if isinstance(named, dict) else False
@@ -61,7 +61,7 @@ def check_parameters(*, has_batches: bool = True) -> None:
 
 
 def proposal(batch: Path | None) -> dict[str, Any]:
-    """Return what `tasks.propose` prints about a batch; without one it only checks that the weights can be had.
+    """Return the output of `tasks.propose` for a batch; without a batch it only checks that the weights are available.
 
     Raises:
         ValueError: params.yaml is wrong, or weights are neither here nor to be downloaded.
@@ -106,10 +106,10 @@ def _replaced(text: str, key: list[str], *, value: Any, why: str, mark: str) -> 
     expected = owner
     for part in key:
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
-        found = [(name, content) for name, content in pairs if name.value == part]
-        if len(found) != 1:
+        entries = [(name, content) for name, content in pairs if name.value == part]
+        if len(entries) != 1:
             raise ValueError(f"{PARAMS} has no {'.'.join(key)}: add it")
-        [(name, node)] = found
+        [(name, node)] = entries
         owner = owner if part == key[-1] else owner[part]
     assert node is not None
     line = text.rindex("\n", 0, name.start_mark.index) + 1 if "\n" in text[: name.start_mark.index] else 0

@@ -1,4 +1,4 @@
-"""The paths of this workspace's artifacts, as its dvc.yaml has them.
+"""The paths of this workspace's artifacts, read from its dvc.yaml.
 
 Each function reads the dvc.yaml of the current directory when it is called: an `--option` of a stage's command, or the
 entry of the model in use. A file that no stage knows lies beside one that a stage knows.
@@ -42,7 +42,7 @@ def validation() -> Path:
 
 
 def health() -> Path:
-    """Return the file with what the audit says about the data."""
+    """Return the file with the audit's report about the data."""
     return _option("audit", "health") / "health.json"
 
 
@@ -100,7 +100,7 @@ def choosing() -> list[str]:
 
 
 def corrections() -> Path:
-    """Return the file of what people corrected."""
+    """Return the file of people's corrections."""
     return _option("validate", "corrections")
 
 
@@ -133,7 +133,7 @@ def reviewing() -> list[str]:
 
 
 def watched() -> Path:
-    """Return the folder of what the last watch found."""
+    """Return the folder of the last watch's findings."""
     return batches().with_name("watch")
 
 
@@ -147,7 +147,7 @@ def watching() -> list[str]:
 
 
 def churn() -> Path:
-    """Return the file with the answers that retraining alone changes."""
+    """Return the file with the share of answers that retraining alone changes."""
     return batches().with_name("churn.json")
 
 

@@ -28,7 +28,7 @@ IN_QUERY = re.compile(
     r"|(?:[a-z0-9]+[-_.])*(?:(?:api|access|auth)?(?:key|token)|secret|pass|passwd|password))=)[^&\s'\"]+",
     re.IGNORECASE,
 )
-# what stands behind these in an address is all that a caller needs
+# whoever has the part of an address behind these can call it
 IN_WEBHOOK = re.compile(
     r"\b(https?://[^\s/'\"]*(?:hooks\.slack\.com/(?:services|workflows|triggers)"
     r"|discord(?:app)?\.com/api/(?:v\d+/)?webhooks|api\.telegram\.org"
@@ -65,7 +65,7 @@ def redactor() -> Callable[[str], str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Yield a secret as it may be printed: as it is, encoded for an address, and in base64, alone or within a text."""
+    """Yield a secret in its printed forms: as it is, encoded for an address, and in base64, alone or within a text."""
     yield secret
     content = os.fsencode(secret)  # a variable may hold any bytes
     for encoded in (quote(content, safe=""), quote(content), quote_plus(content)):

@@ -11,7 +11,7 @@ from flows.workspace.lockfile import LOCK_FILE
 
 
 def run_files() -> list[Path]:
-    """Return those of them that are there."""
+    """Return the files among them that exist."""
     raw = paths.raw()
     judged = [paths.decisions(), paths.anchor()]
     start = [paths.start_record(), paths.start_pointer()]

@@ -1,7 +1,7 @@
-"""Runs that want this workspace take turns.
+"""Let runs that want this workspace take turns.
 
-A run that would only wait behind another waiting run of the same purpose is not needed: the other will see all that
-this one would.
+A run that would only wait behind another waiting run of the same purpose is not needed: the other will see everything
+that this one would.
 """
 
 import fcntl
@@ -13,7 +13,7 @@ from tasks.machine.files import no_link
 
 
 class NotNeededError(Exception):
-    """Another run waits for the workspace, and will do what this one would."""
+    """The error of a run that is not needed: another waits for the workspace, and will do the same."""
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def in_turn(purpose: str | None, *, wait_seconds: float, log: Callable[[str], No
             with _only_one_that_waits(purpose) if purpose else nullcontext():
                 log(f"{str(error).partition(':')[0]}: waiting")
                 held.enter_context(only_writer(wait_seconds=wait_seconds, log=log))
-            # a run that comes from here on waits anew: its reason may be newer than what this one reads next
+            # a run that comes from here on waits anew: its reason may be newer than the state that this run reads next
         yield
 
 

@@ -1,4 +1,4 @@
-"""Runs a verb of `tasks` that is no stage, in a process of its own, and takes its error from where it tells it."""
+"""Runs a verb of `tasks` that is no stage, in a process of its own, and reads its error from the file of failures."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from tasks.machine.failures import VARIABLE, MissingDataError, read_failures
 
 
 def run_verb(verb: str, *arguments: str, timeout: float | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run `python -m tasks.VERB ARGUMENTS`, and return how it ended, with what it printed.
+    """Run `python -m tasks.VERB ARGUMENTS`, and return its exit status, with its output.
 
     Raises:
         MissingDataError: it misses data that DVC tracks.

@@ -6,10 +6,10 @@ from flows.workspace.git import IDENTITY, git_in
 
 
 def make_workspace(source: Path, target: Path) -> None:
-    """Copy the files of `source` to `target` that git tracks or would add, and nothing that a run made.
+    """Copy to `target` the files of `source` that git tracks or would add, without the results of runs.
 
-    Files that are there already stay, and so do those that a run made in `target`. The copy is a git repository, so
-    that DVC can compare versions in it.
+    Files that are there already stay, as do the results of runs in `target`. The copy is a git repository, so that DVC
+    can compare versions in it.
 
     Raises:
         ValueError: `source` is not a git checkout.

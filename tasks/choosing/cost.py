@@ -25,7 +25,7 @@ MOST_TIMED = 512  # samples
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a model with this backbone takes.
+    """The cost of a model with this backbone.
 
     samples_per_second: from the files to the vectors, as the stage `embed` computes them.
     latency_ms: from one prepared sample to its answers, on the processor.
@@ -47,7 +47,7 @@ def measure(
     decode: Callable[..., Any],
     names: list[str],
 ) -> Cost:
-    """Return the cost of a backbone with a linear head for each target; some of the samples are embedded to time it."""
+    """Return the cost of a backbone with a linear head for each target, timed on some of the samples."""
     model = Classifier(backbone, {name: targets[name] for name in sorted(targets)})
     with tempfile.TemporaryDirectory() as folder:
         save_bundle(Path(folder), model, lineage={})

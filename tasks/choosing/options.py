@@ -1,4 +1,4 @@
-"""What params.yaml sets for ranking candidate backbones."""
+"""The settings in params.yaml for ranking candidate backbones."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -8,9 +8,9 @@ from pydantic import Field
 
 @dataclass(frozen=True, kw_only=True)
 class ChooseOptions:
-    """The candidates and the samples that they are ranked on.
+    """The candidates, and the limit of the samples that they are ranked on.
 
-    candidates: the changes that each makes to the section `backbone`, which is a candidate itself.
+    candidates: the changes of each to the section `backbone`, which is a candidate itself.
     max_samples: the most samples that are embedded.
     """
 

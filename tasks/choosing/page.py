@@ -1,4 +1,4 @@
-"""Draw the page of a choice: a table, and a picture of score against time with the front of those that none beats."""
+"""Draw the page of a choice: a table, and a picture of score against time with the Pareto front."""
 
 import math
 from collections.abc import Sequence

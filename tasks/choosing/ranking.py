@@ -12,7 +12,7 @@ from tasks.choosing.cost import Cost
 from tasks.metrics.transferability import Transferability
 from tasks.models.options import BackboneOptions
 
-SCORES = ("probe", "knn", "logme", "h_score")  # the first ranks: docs/backbone.md has what `benchmarks.choose` measured
+SCORES = ("probe", "knn", "logme", "h_score")  # the first ranks: docs/backbone.md has the figures
 CLEARLY = 1.1  # times as fast; a smaller gain may be noise of the measurement
 
 
@@ -53,7 +53,7 @@ def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def front(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return those that no other beats in score and speed at once (Pareto), the slowest first."""
+    """Return the candidates that no other beats in score and speed at once (Pareto), the slowest first."""
     best: list[Candidate] = []
     for one in sorted(candidates, key=lambda one: (-one.cost.samples_per_second, -one.score)):
         if not best or one.score > best[-1].score:
@@ -103,7 +103,7 @@ def score_in_words(one: Candidate) -> str:
 
 
 def name_of(options: BackboneOptions, *, modality: str) -> str:
-    """Return what tells a candidate from others, for people."""
+    """Return the name of a candidate, which tells people how it differs from others."""
     weights = options.weights.split("@")[0]
     if modality == "text":
         parts = [weights, f"{options.max_tokens} tokens" if options.max_tokens else "", options.long]

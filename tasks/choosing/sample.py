@@ -11,13 +11,14 @@ from tasks.data.manifest.manifest import TRAINING
 from tasks.targets.target import Target
 
 NUM_PARTS = 10  # of a number's range, which are drawn from alike
-LEAST_EACH = 2  # samples of a class, as one alone has no other that could tell its class
+LEAST_EACH = 2  # samples of a class, because one alone has no neighbour of its class
 
 
 def draw(manifest: pd.DataFrame, targets: Mapping[str, Target], *, max_samples: int, seed: int) -> pd.DataFrame:
     """Return at most `max_samples` rows of the manifest; held-out samples are never among them.
 
-    Of a group, such as the pictures of one patient, and of equal samples one is drawn: the others would answer for it.
+    One sample is drawn from a group, such as the pictures of one patient, and from equal samples: the others would give
+    its answer away.
     Where samples are added, most of those that were drawn before are drawn again, so that their vectors are kept.
     Several targets share the number. A class has LEAST_EACH samples where it has so many, even beyond its share.
 

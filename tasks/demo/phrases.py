@@ -15,7 +15,7 @@ SLOTS = {
     "time": ["two days", "three days", "a week", "ten days", "almost a month", "since the {cause}", "far too long"],
 }
 
-# what a ticket is about, by its label
+# the matters of tickets, by their labels
 MATTERS = {
     "billing": [
         "You took {amount} from my account twice in {month}.",
@@ -119,7 +119,7 @@ MATTERS = {
     ],
 }
 
-# vague matters: only the sentence beside them tells the label
+# vague matters: only the sentence beside them shows the label
 VAGUE = [
     "It is the same as last time, and it has not been solved.",
     "Your colleague {name} knows what this is about.",
@@ -131,7 +131,7 @@ VAGUE = [
     "It has been like this for {time}.",
 ]
 
-# said before or after the matter, whatever it is
+# sentences before or after a matter, whatever it is
 ASIDES = [
     "I called on {day} and waited for forty minutes.",
     "I have been a customer for eleven years.",

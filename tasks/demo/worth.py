@@ -1,4 +1,4 @@
-"""Measure what the pretrained encoder of the demo is worth: held-out accuracy with it and without, by share of labels.
+"""Measure the worth of the demo's pretrained encoder: held-out accuracy with and without it, by share of labels.
 
 - words alone: logistic regression on the words of the labelled texts, from scratch;
 - head: logistic regression on the vectors of the frozen encoder, whose computation is not part of the seconds;
@@ -104,7 +104,7 @@ def drawn(rows: Rows, labels: NDArray[np.int64], fraction: float, seed: int) -> 
     """Return a share of the rows, and of each class at least LEAST, drawn by the seed."""
     shuffled = np.random.default_rng(seed).permutation(rows)
     of_classes = (shuffled[labels[shuffled] == label] for label in np.unique(labels[rows]))
-    return np.sort(np.concatenate([own[: max(LEAST, round(fraction * len(own)))] for own in of_classes]))
+    return np.sort(np.concatenate([of_class[: max(LEAST, round(fraction * len(of_class)))] for of_class in of_classes]))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class Boundary:
 
 
 def find_boundary(backbone: Backbone, trained: Sequence[nn.Module]) -> Boundary | None:
-    """Return where the frozen part ends if `trained`, submodules of the backbone's network, are trained.
+    """Return the boundary of the frozen part if `trained`, submodules of the backbone's network, are trained.
 
     All other submodules are frozen. A step is trained if it has weights of a trained submodule or follows a trained
     step. Return None if nothing is frozen, or if an output of the frozen part is not a tensor with one row per image.
@@ -107,8 +107,9 @@ def _names(backbone: Backbone, trained: Sequence[nn.Module]) -> tuple[str, ...]:
 def _crossing(graph: fx.GraphModule, trained: tuple[str, ...]) -> list[fx.Node]:
     """Return the frozen steps whose results trained steps use, in order.
 
-    A step whose result depends on no image, such as the angles of positions, is computed again in the trained part. So
-    is one without weights whose result is not a row per image, such as a size, or a map with its axes exchanged.
+    Two sorts of steps are computed again in the trained part: those whose result depends on no image, such as the
+    angles of positions, and those without weights whose result is not a row per image, such as a size, or a map with
+    its axes exchanged.
     """
     is_trained: set[fx.Node] = set()
     of_image: set[fx.Node] = set()

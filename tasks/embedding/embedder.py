@@ -26,14 +26,14 @@ Modality = Literal["images", "text"]
 
 AUTO = PlanOptions(device="auto", precision="auto", execution="auto", minibatch_size=None, quantised=None)
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-# samples; of images more than the caches of a CPU hold would be slower, and texts are packed into passes of their own
+# samples; more images than a CPU's caches hold would be slower, and texts are packed into passes of their own
 MINIBATCH_SIZES = {"images": {"cpu": 16, "cuda": 256}, "text": {"cpu": 256, "cuda": 4096}}
 LARGEST_BLOCK = 2**30  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How features are computed. Every field may change their last bits, and no more: cosine at least 0.999."""
+    """The way features are computed. Each field may change their last bits, and no more: cosine at least 0.999."""
 
     device: Device
     precision: Precision
@@ -65,13 +65,13 @@ class Embeds(Protocol):
 
 
 def plan(options: DeviceOptions = AUTO, *, modality: Modality = "images") -> Plan:
-    """Choose for this machine all that the options leave open. Options that are no PassOptions leave the passes open.
+    """Choose for this machine everything that the options leave open; options without PassOptions leave passes open.
 
     - device: a GPU if there is one.
     - precision: bf16 if the device has instructions for it (CUDA, AMX, AVX512-BF16).
     - execution: `fused` (see `tasks.embedding.fusion`); `tasks.embedding.ready` may choose another runtime by a
-      measurement. torch.compile is 4 to 6 % faster (`benchmarks.embed`) but costs 4 to 60 s. Many samples cannot be
-      compiled for and few not, because a sample would then get other bits. Texts are always `packed` (see
+      measurement. torch.compile is 4 to 6 % faster (`benchmarks.embed`) but costs 4 to 60 s. It cannot be used for
+      large batches alone, because a sample would then get other bits there. Texts are always `packed` (see
       `tasks.embedding.packing`).
 
     Raises ValueError where the machine lacks the device, the precision, the runtime or the compiler that the options
@@ -79,7 +79,7 @@ def plan(options: DeviceOptions = AUTO, *, modality: Modality = "images") -> Pla
     """
     passes = options if isinstance(options, PassOptions) else AUTO
     device = options.device
-    precision: Any = options.precision  # int8 in PlanOptions alone
+    precision: Any = options.precision  # only PlanOptions can have int8
     execution: Literal["auto"] | Execution = passes.execution
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -114,7 +114,7 @@ def plan(options: DeviceOptions = AUTO, *, modality: Modality = "images") -> Pla
 
 
 def _int8_plan(passes: PassOptions, *, device: Device, modality: Modality, minibatch_size: int) -> Plan:
-    """Return the plan of precision int8. Raises ValueError where something cannot be computed with it."""
+    """Return the plan of precision int8. Raises ValueError where an option does not suit it."""
     execution: Execution = "onnxruntime" if passes.execution == "auto" else passes.execution
     if modality == "text" or device != "cpu" or execution not in RUNTIMES:
         raise ValueError(
@@ -250,8 +250,8 @@ def _may_compute_bf16() -> bool:
 def keep_freed_memory() -> None:
     """Make glibc keep freed memory.
 
-    By default it returns large blocks, such as feature maps, to the system each time. To allocate them again takes
-    SqueezeNet a third of its time.
+    By default it returns large blocks, such as feature maps, to the system each time. SqueezeNet spends a third of its
+    time on allocating them again.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""Look at samples through frozen backbones and keep what each looks like; compute only what is not kept yet.
+"""Look at samples through frozen backbones: compute the vectors and hashes that are not kept yet, and keep them.
 
 On a processor each core takes a minibatch of its own, from the files to the vectors. Decoding never waits for the
 network nor the network for decoding, and the speed is the harmonic combination of both. On a GPU the cores decode, and
@@ -35,7 +35,7 @@ def open_store(
     hash_of: Hash,
     hashes_shape: tuple[int, int],
 ) -> LookStore:
-    """Open the looks that this embedder, decoder and hash give.
+    """Open the store of the looks that this embedder, decoder and hash give.
 
     `backbone` is the fingerprint of its weights and transform.
     """
@@ -47,7 +47,7 @@ def open_store(
 
 
 class View(Protocol):
-    """One way to look at samples: through which backbone, as they are or altered, and where the looks go."""
+    """A view of samples: the backbone, the alteration if there is one, and the place where the results go."""
 
     @property
     def embedder(self) -> Embeds: ...
@@ -57,10 +57,10 @@ class View(Protocol):
         """The modality's decoder: bytes and `shorter_side` -> a sample. It is the same for all views."""
 
     def altered(self, position: int, sample: Any) -> Any:
-        """Return what the backbone sees of a decoded sample."""
+        """Return the decoded sample as the backbone sees it."""
 
     def hash_of(self, sample: Any) -> NDArray[np.uint8]:
-        """Return the perceptual hashes (num_views, bytes) of what is seen; an empty array if none are needed."""
+        """Return the perceptual hashes (num_views, bytes) of that sample; an empty array if none are needed."""
 
     def missing(self) -> Positions:
         """Return the positions of the samples whose looks are not there yet."""
@@ -140,12 +140,12 @@ def embed(
     Args:
         read: returns the verified bytes of the sample at a position; several threads call it.
         views: of one minibatch size and one device.
-        names: (n,) what an error calls each sample.
+        names: (n,) the names of the samples in errors.
         show: passes minibatches on and shows how many of `total` have passed.
 
     Raises:
-        ValueError: a vector has numbers that float16 cannot hold; the sample is named. What `read` raises passes
-            through. What was computed before stays in the store.
+        ValueError: a vector has numbers that float16 cannot hold; the sample is named. Errors of `read` pass through.
+            Results that were computed before stay in the store.
     """
     wanted = np.zeros((len(views), len(names)), dtype=bool)
     for row, view in zip(wanted, views, strict=True):
@@ -185,7 +185,7 @@ class Decoded:
 
 @dataclass(frozen=True, kw_only=True)
 class LookedAt:
-    """What one view computed for the samples of a minibatch."""
+    """The vectors and hashes that one view gave for the samples of a minibatch."""
 
     view: int
     positions: Positions
@@ -202,7 +202,7 @@ def look(
     names: Sequence[str],
     wanted: NDArray[np.bool_],
 ) -> Iterator[list[LookedAt]]:
-    """Yield what the views give of each minibatch, in order.
+    """Yield the results of the views for each minibatch, in order.
 
     `wanted` (num_views, n) marks the samples that a view lacks.
     """

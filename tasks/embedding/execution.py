@@ -35,10 +35,10 @@ LEAST_FLOPS = 2e8  # of an image: below, to read and decode the file takes as lo
 LEAST_COSINE = {"fp32": 0.99999, "bf16": 0.999}  # to the backbone's own features
 LEAST_NORM = 1e-100  # of features, whose cosine counts however small they are
 NUM_CHECKED = 4  # images whose features are compared with the backbone's own, which takes it long
-NUM_MEASURED = 8  # images of a minibatch that is measured, at most: more take longer and tell little more
+NUM_MEASURED = 8  # images of a minibatch that is measured, at most: more take longer and show little more
 ROUNDS = 5
 ROUND_SECONDS = 0.5  # of each execution
-MOST_SECONDS = 10.0  # after which no round begins: those of a network that takes long are exact enough
+MOST_SECONDS = 10.0  # after which no round begins: the rounds of a slow network are exact enough
 
 
 def choose_execution(backbone: Backbone, plan: Plan, *, store: Path) -> Plan:
@@ -120,7 +120,7 @@ def measured_size(minibatch_size: int) -> int:
 
 
 def why_refused(embedder: Embedder, noise: Tensor, expected: Tensor) -> str:
-    """Return why features are not used: they depend on their neighbours, or are not the backbone's; empty if they are.
+    """Return why features cannot be used: they depend on neighbours or differ from the backbone's; "" if they can.
 
     Args:
         noise: a whole minibatch of pixels (n, 3, size, size) uint8.
@@ -136,7 +136,7 @@ def why_refused(embedder: Embedder, noise: Tensor, expected: Tensor) -> str:
 
 
 def depends_on_neighbours(embedder: Embedder, pixels: Tensor, features: Tensor) -> bool:
-    """Return whether a bit of the `features` of a whole minibatch changes in another place, among fewer neighbours."""
+    """Return whether any bit of the `features` of a whole minibatch changes at another place with fewer neighbours."""
     # an image has another place in its part of the minibatch, and the last ones have zeros as neighbours
     moved = torch.arange(len(pixels)).roll(1)[: len(pixels) * 5 // 8 or 1]
     return not torch.equal(features[moved], embedder(pixels[moved]))
@@ -145,7 +145,7 @@ def depends_on_neighbours(embedder: Embedder, pixels: Tensor, features: Tensor) 
 def _seconds(work: Callable[[], Tensor]) -> float:
     """Return the processor time that `work` takes: the median of the calls that fit into ROUND_SECONDS.
 
-    Unlike the time on the clock it hardly depends on what else the machine does.
+    Unlike the time on the clock it hardly depends on other work of the machine.
     """
     seconds: list[float] = []
     while sum(seconds) < ROUND_SECONDS:

@@ -94,7 +94,7 @@ class FusedAttention(nn.Module):
 
 
 class CudnnConvolution(nn.Module):
-    """The same on a GPU, as one step of cuDNN, which has no other activation than ReLU."""
+    """The same on a GPU, as one step of cuDNN, whose only activation is ReLU."""
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()

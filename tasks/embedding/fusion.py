@@ -84,7 +84,7 @@ def trace(backbone: Backbone, *, shares_weights: bool = False) -> fx.GraphModule
 
 
 def _graph_of(network: nn.Module, backbone: Backbone) -> fx.GraphModule:
-    """Return a graph of the network: torch.fx follows torchvision and timm, torch.export whatever transformers does."""
+    """Return a graph of the network: torch.fx traces torchvision's and timm's, torch.export those of transformers."""
     if backbone.library == "transformers":
         return export_graph(network, image_size=backbone.transform.crop_size)
     if backbone.library == "torchvision":
@@ -219,14 +219,14 @@ def _functional_layer(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
 
 
 def _is_plain_attention(attention: nn.MultiheadAttention, node: fx.Node) -> bool:
-    """Return whether a step is self-attention without masks, whose weights nobody asks for."""
+    """Return whether a step is self-attention without masks, whose weights are not used."""
     is_self = len(node.args) == 3 and len(set(node.args)) == 1
     is_whole = attention.in_proj_weight is not None and attention.bias_k is None and not attention.add_zero_attn
     return is_self and is_whole and attention.batch_first and node.kwargs == {"need_weights": False}
 
 
 def _fused(layer: nn.Module, shapes: Sequence[tuple[int, ...]], *, activation: Activation) -> nn.Module | None:
-    """Return the fused step for inputs of these `shapes`, a layer's and a summand's; None where there is none."""
+    """Return the fused step for inputs of these `shapes`, those of a layer and a summand; None where there is none."""
     weight = next(layer.parameters())
     num_rows = prod(shapes[0][:-1])
     if isinstance(layer, nn.Conv2d):

@@ -1,7 +1,7 @@
 """Cut a text encoder in two between its layers: a frozen part, whose hidden states never change, and a trained part.
 
 Each part runs the encoder's own forward pass, so that masks, positions and rotations are the encoder's. Layers that it
-leaves out pass on what they are given.
+leaves out pass their inputs on.
 """
 
 import copy
@@ -25,7 +25,7 @@ class Layers:
     """The layers of an encoder, which run one after the other.
 
     `name` is that of their list in the network. `behind` are the parts with parameters that run after the last layer,
-    such as a normalisation. `are_tuples` tells whether a layer returns a tuple, whose first part is the hidden states.
+    such as a normalisation. `are_tuples` is whether a layer returns a tuple, whose first part is the hidden states.
     """
 
     name: str
@@ -158,7 +158,7 @@ def _part(
 ) -> Encoder:
     """Return a copy of the encoder without some layers, which takes or gives hidden states at the boundary.
 
-    What `memo` holds by its id stands in the copy in the place of a copy of its own (see `copy.deepcopy`).
+    An object that `memo` holds by its id takes the place of its copy (see `copy.deepcopy`).
     """
     memo |= {id(layer): Skipped(layer, is_tuple=layers.are_tuples) for layer in left_out}
     memo[id(encoder.transform)] = encoder.transform

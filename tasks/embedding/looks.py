@@ -16,11 +16,11 @@ Hash = Callable[[Any], NDArray[np.uint8]]  # a decoded sample -> (num_views, byt
 
 @dataclass(frozen=True, kw_only=True)
 class Looks:
-    """A row a sample."""
+    """The vectors, hashes and marks of n samples."""
 
     vectors: NDArray[np.float16]  # (n, dim)
     hashes: NDArray[np.uint8]  # (n, num_views, bytes)
-    marks: NDArray[np.uint8]  # (n, num_marks): what the backbone could not read of a text, or how good an image is
+    marks: NDArray[np.uint8]  # (n, num_marks): the part of a text that was not read, or the quality of an image
 
     def __getitem__(self, rows: NDArray[np.bool_]) -> "Looks":
         return Looks(vectors=self.vectors[rows], hashes=self.hashes[rows], marks=self.marks[rows])

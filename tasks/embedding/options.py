@@ -1,4 +1,4 @@
-"""What params.yaml sets for computing with a frozen backbone."""
+"""The settings in params.yaml for computing with a frozen backbone."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +16,7 @@ class DeviceOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PassOptions:
-    """How forward passes are computed, and of how many images; auto and None leave the choice to the machine.
+    """The way forward passes are computed, and the size of minibatches; auto and None leave the choice to the machine.
 
     `quantised` is the file of precision int8, as `FILE@sha256:…`.
     """
@@ -28,6 +28,6 @@ class PassOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions(PassOptions, DeviceOptions):
-    """All that `tasks.embedding.embedder.plan` settles for a machine."""
+    """The choices that `tasks.embedding.embedder.plan` makes for a machine."""
 
     precision: Literal["auto", "bf16", "fp32", "int8"]  # type: ignore[assignment]

@@ -1,7 +1,7 @@
 """A frozen text encoder made ready for one machine: windows of token ids in, vectors out, the same to the last bit.
 
 Each pass computes the same number of tokens: windows end to end, and filler behind them. Attention and pooling run over
-each window alone. So no vector depends on what is packed beside it.
+each window alone. So no vector depends on the windows packed beside it.
 """
 
 import copy
@@ -97,7 +97,7 @@ class Passes:
 
     @torch.inference_mode()
     def __call__(self, windows: Sequence[list[int]]) -> list[Tensor]:
-        """Return what the network makes of each window: its hidden states on the processor, or its vector."""
+        """Return the network's output for each window: its hidden states on the processor, or its vector."""
         if not self.is_packable:
             return [self._pass([window], filler=0)[0] for window in windows]
         results: dict[int, Tensor] = {}
@@ -122,8 +122,8 @@ class Passes:
 def fuse_linear(network: nn.Module, *, num_rows: int) -> None:
     """Replace the linear layers of a network, in place, by steps of oneDNN for inputs of so many rows.
 
-    Their weights are reordered once, and not in every pass. A layer that the network knows under two names is replaced
-    under the first.
+    Their weights are reordered once, and not in every pass. A layer with two names in the network is replaced under the
+    first.
     """
     with one_thread_each():  # the order of the weights may depend on the number of threads
         for name, part in list(network.named_modules()):

@@ -49,7 +49,7 @@ class EmbedPart:
     hashes_shape: tuple[int, int]
 
     def __call__(self, rows: Sequence[dict[str, str]]) -> int:
-        """Raise ValueError where the looks here would differ, and what `tasks.embedding.engine.embed` raises."""
+        """Return the number of samples. Raises ValueError where looks here would differ, and the errors of `embed`."""
         embedder, store, writer = _ready(self)
         # on a processor one minibatch at a time, so that a part takes one core
         size = len(rows) if embedder.plan.device == "cuda" else embedder.plan.minibatch_size

@@ -12,7 +12,7 @@ from tasks.embedding.runtimes import Network, onnx_network
 
 PIN = "@sha256:"
 BACKBONE = "graftline.backbone"  # the entry of the file's metadata that has the fingerprint of its backbone
-MOST_BYTES = 2**31  # what a file of ONNX may have
+MOST_BYTES = 2**31  # the limit of an ONNX file
 
 
 def digest_of(place: str) -> str:
@@ -30,7 +30,7 @@ def quantised_network(place: str, *, runtime: str, backbone: str, shape: Sequenc
     """Return the network in `FILE@sha256:…`, which maps normalised images (n, 3, size, size) to features (n, dim).
 
     Args:
-        runtime: that computes it.
+        runtime: the one that computes it.
         backbone: the fingerprint of the backbone whose features it should give.
         shape: of the images.
 

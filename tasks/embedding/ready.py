@@ -11,7 +11,7 @@ from tasks.models.encoder import Encoder
 
 
 def modality_of(backbone: Backbone | Encoder) -> Modality:
-    """Return what the backbone reads."""
+    """Return the modality that the backbone reads."""
     return "text" if isinstance(backbone, Encoder) else "images"
 
 
@@ -20,8 +20,8 @@ def make_ready(
 ) -> Embeds:  # fmt: skip
     """Return the backbone as it computes on this machine. Raises ValueError as `plan` does.
 
-    With an embedding `store`, execution `auto` is what was measured to be fastest here, and is kept in the store;
-    without one it is `fused`.
+    With an embedding `store`, execution `auto` is the fastest one by a measurement, which the store keeps; without one
+    it is `fused`.
     """
     chosen = plan(options, modality=modality_of(backbone))
     if isinstance(backbone, Encoder):

@@ -1,4 +1,4 @@
-"""The recipe of what a frozen network makes of samples: a change of any part of it is another recipe in the store."""
+"""The recipe of a frozen network's results: a change of any part of it is another recipe in the store."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,14 +10,14 @@ from tasks.machine import sources
 
 
 def recipe(embedder: Embeds, *modules: str, handed_in: tuple[Callable[..., Any], ...], backbone: str) -> dict[str, Any]:
-    """Return all that the kept values depend on besides the sample.
+    """Return everything that the kept values depend on besides the sample.
 
     Args:
-        modules: where the values are computed, such as `tasks.embedding.engine`; what they import counts with them.
+        modules: where the values are computed, such as `tasks.embedding.engine`; their imports count with them.
         handed_in: the plain functions and classes that these modules are given, such as the modality's decoder.
         backbone: the fingerprint of its weights and transform.
     """
-    for function in handed_in:  # what a partial or a closure holds besides would be in no recipe
+    for function in handed_in:  # the values that a partial or a closure holds would be in no recipe
         assert not isinstance(function, partial)
         assert "<" not in function.__qualname__, function
     return embedder.plan.recipe() | {

@@ -24,7 +24,7 @@ PART = 4  # images of a call: the feature maps of more leave the caches, which c
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """What is known of a runtime: its extra, the packages that its features depend on, and its precisions."""
+    """The facts about a runtime: its extra, the packages that its features depend on, and its precisions."""
 
     extra: str
     packages: tuple[str, ...]
@@ -91,9 +91,9 @@ def to_onnx(graph: nn.Module, images: Tensor) -> bytes:
 
 
 def onnx_network(runtime: str, content: bytes, *, precision: str, size: int) -> Network:
-    """Return what runs an ONNX file for `size` images in a runtime, on minibatches of a multiple of them.
+    """Return a function that runs an ONNX file for `size` images, on minibatches of a multiple of them.
 
-    A file of 8 bits says itself what is computed with them.
+    A file of 8 bits defines by itself which steps are computed with them.
     """
     run = onnxruntime_network(content) if runtime == "onnxruntime" else openvino_network(content, precision)
     return lambda images: torch.cat([run(part) for part in torch.split(images, size)])
@@ -114,7 +114,7 @@ def onnxruntime_network(content: bytes) -> Network:
 
 
 def openvino_network(content: bytes, precision: str) -> Network:
-    """Return what runs an ONNX file in OpenVINO, which gets a stream of one thread for each core."""
+    """Return a function that runs an ONNX file in OpenVINO, with a stream of one thread for each core."""
     import openvino
 
     core = openvino.Core()

@@ -1,4 +1,4 @@
-"""Note the shape of what each step of a graph gives, for an example of the inputs."""
+"""Note the shape of each step's result in a graph, for an example of the inputs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 @dataclass(frozen=True, kw_only=True)
 class TensorMeta:
-    """What is known of a tensor besides its values."""
+    """The facts about a tensor besides its values."""
 
     shape: torch.Size
     dtype: torch.dtype
@@ -18,7 +18,7 @@ class TensorMeta:
 class ShapeProp(fx.Interpreter):
     """Runs a graph, and notes a TensorMeta of each step that gives a tensor as its `meta["tensor_meta"]`.
 
-    torch has one of this name, which also knows sizes that are symbols, and imports what computes with symbols.
+    torch has a class of this name that also knows symbolic sizes, and imports a library to compute with these.
     """
 
     def propagate(self, *inputs: Tensor) -> Any:

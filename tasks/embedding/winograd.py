@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tasks.embedding.fused_steps import NO_ACTIVATION, Activation
 
-LEAST_CHANNELS = 128  # in and out: with fewer, the transforms take the time that the products save
+LEAST_CHANNELS = 128  # in and out: with fewer, the transforms cost the time that the products save
 LEAST_TILES = 32  # of a minibatch: with fewer, the products wait for the weights, of which there are four times as many
 TILES = 128  # of a product, about: more leave the cache
 INNER, TILE = 4, 6  # pixels of a tile's side: those that are computed, and those that they depend on
@@ -81,7 +81,7 @@ class WinogradConvolution(nn.Module):
 
 
 def suits(convolution: nn.Conv2d, shape: Sequence[int], activation: Activation) -> bool:
-    """Return whether a convolution of inputs of this `shape` is one that this computes, and faster."""
+    """Return whether this computes a convolution of inputs of this `shape`, and faster than oneDNN."""
     num, _, *sides = shape
     is_plain = (
         convolution.kernel_size == (3, 3) and convolution.stride == convolution.dilation == (1, 1)
@@ -99,7 +99,7 @@ def suits(convolution: nn.Conv2d, shape: Sequence[int], activation: Activation) 
 def tiles_of(pixels: Tensor) -> Tensor:
     """Return the tiles (6, 6, n, down, across, in) of maps (n, height, width, in), with zeros around them.
 
-    At the right and at the bottom tiles may hang over.
+    Tiles may reach beyond the right and the bottom edge.
     """
     down, across = (math.ceil(side / INNER) * INNER + 1 for side in pixels.shape[1:3])
     padded = F.pad(pixels, (0, 0, 1, across - pixels.shape[2], 1, down - pixels.shape[1]))

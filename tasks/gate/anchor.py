@@ -21,9 +21,9 @@ DIGITS = 16  # of the digest that names a sample with its label
 
 
 class Anchor(BaseModel):
-    """The errors of the best model that was in use, by the sample and its label. Of classes 1 is wrong.
+    """The errors of the best model that was in use, by the sample and its label. For classes, 1 means wrong.
 
-    A sample whose label was corrected is another one: the error was that against the old label.
+    A sample whose label was corrected counts as another sample: the error was measured against the old label.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -54,9 +54,9 @@ def write_anchors(path: Path, anchors: Mapping[str, Anchor]) -> None:
 
 
 def raised(anchors: Anchors, rows: Mapping[str, pd.DataFrame], *, model: str) -> Anchors:
-    """Return the anchors after a look at the model in use, which becomes the anchor where it is shown to be better.
+    """Return the anchors; the model in use becomes the anchor of a target where it is shown to be better.
 
-    It becomes the anchor, too, where there is none, or where the anchor's errors are known on less than a half of the
+    It also becomes the anchor where there is none, or where the anchor's errors are known on less than a half of the
     samples: so few could not show that a candidate is as good, however many samples are held out.
 
     Args:
@@ -71,19 +71,19 @@ def against(anchor: Anchor, rows: pd.DataFrame, *, model: str, is_of_classes: bo
     """Compare a model with the anchor on the samples of which the anchor's errors are known.
 
     Args:
-        rows: as of `raised`, with the errors of `model`, a column.
+        rows: those of `raised`, with the errors of `model` as a column.
     """
     known = names_of(rows).map(anchor.errors)
     is_there = known.notna().to_numpy()
     groups = pd.factorize(rows["group"][is_there])[0].astype(np.int64)
-    other, own = (np.asarray(errors[is_there], np.float64) for errors in (known, rows[model]))
+    other, errors_now = (np.asarray(errors[is_there], np.float64) for errors in (known, rows[model]))
     if is_of_classes:
-        return paired_classes(candidate=own == 0, other=other == 0, groups=groups)
-    return paired_errors(candidate=own, other=other, groups=groups)
+        return paired_classes(candidate=errors_now == 0, other=other == 0, groups=groups)
+    return paired_errors(candidate=errors_now, other=other, groups=groups)
 
 
 def names_of(rows: pd.DataFrame) -> "pd.Series[str]":
-    """Return what names each sample with its label: the beginning of a digest of both."""
+    """Return the name of each sample with its label: the beginning of a digest of both."""
     pairs = zip(rows["sample_id"], rows["label"], strict=True)
     digests = [sha256(f"{sample_id} {label}".encode()).hexdigest() for sample_id, label in pairs]
     return pd.Series([digest[:DIGITS] for digest in digests], index=rows.index, dtype=str)

@@ -17,11 +17,11 @@ DOUBT = 2.0  # times the significance: below it, a slice that lost more than its
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Both models on the whole set or a slice.
+    """The comparison of two models on the whole set or a slice.
 
-    p_value: that the candidate is worse only by chance; of slices it is corrected for all of them.
-    significance: the candidate is worse if the p-value is below.
-    significance_alone: it is surely worse if the p-value was below this before the correction.
+    p_value: for the candidate being worse only by chance; that of a slice is corrected for all slices.
+    significance: the candidate is worse if the p-value is below this.
+    significance_alone: the candidate is surely worse if the p-value was below this before the correction.
     margin: the loss that is allowed, as a share or in the target's unit; None for none.
     level: the chance that a candidate that lost the margin counts as shown.
     """
@@ -35,17 +35,17 @@ class Comparison:
 
     @property
     def is_shown(self) -> bool:
-        """Whether the samples show that the candidate lost less than the margin."""
+        """Return whether the samples show that the candidate lost less than the margin."""
         return self.margin is not None and self.paired.p_value_of_margin(self.margin) < self.level
 
     @property
     def is_worse(self) -> bool:
-        """Whether the candidate is significantly worse, and not shown to have lost less than the margin."""
+        """Return whether the candidate is significantly worse, and not shown to have lost less than the margin."""
         return self.p_value < self.significance and not self.is_shown
 
     @property
     def bound(self) -> float | None:
-        """The largest true loss that the samples do not rule out; None if nothing is known."""
+        """The largest true loss that the samples do not rule out; None if no bound is known."""
         return self.paired.bound(level=self.level)
 
     @property

@@ -21,7 +21,7 @@ class Decision(BaseModel):
     """A verdict on a candidate. `candidate`, `baseline` and `heldout` are digests of both models and the held-out set.
 
     sample: the beginnings of the smallest sample_ids that are held out, at most SAMPLE, in order. As sample_ids are
-    hashes, they are a random sample of the set, and tell how much of another set is old (bottom-k, Broder 1997).
+    hashes, they are a random sample of the set, and show how much of another set is old (bottom-k, Broder 1997).
     waits: whether only a person may put the undecided candidate in use.
     Decisions of earlier versions lack baseline and sample.
     """
@@ -39,8 +39,8 @@ class Decision(BaseModel):
 def read_decisions(path: Path) -> list[Decision]:
     """Return the decisions in their order; none if there is no file yet.
 
-    A list in JSON is read, too, as earlier versions wrote it, in this file or in one that ends with `.json`. Of several
-    on the same candidate and held-out set the last counts.
+    Earlier versions wrote a JSON list, in this file or in one that ends with `.json`: it is read, too. Of several
+    decisions on the same candidate and held-out set the last counts.
 
     Raises ValueError if the file is malformed.
     """
@@ -56,11 +56,11 @@ def read_decisions(path: Path) -> list[Decision]:
         decisions = [
             decisions_in(line, of=Decision, file=path, place=f"line {number}") for number, line in enumerate(lines, 1)
         ]
-    return list({(each.candidate, each.heldout): each for each in decisions}.values())
+    return list({(decision.candidate, decision.heldout): decision for decision in decisions}.values())
 
 
 def decisions_in(content: bytes, *, of: Any, file: Path, place: str) -> Any:
-    """Return what a place of the file holds. Raises ValueError that names the place where it is malformed."""
+    """Return the decisions at a place of the file. Raises ValueError that names the place where it is malformed."""
     if content.startswith(CONFLICT_MARKS):
         raise ValueError(f"{file} has a mark of a merge conflict in {place}: remove the marks, keep the lines of both")
     try:
@@ -78,9 +78,9 @@ def share_old(now: Decision, *, before: Decision) -> float:
     """Return the share of one decision's held-out set that was in the set of an earlier one, 0..1."""
     if now.heldout == before.heldout:
         return 1.0
-    ends = [each.sample[-1] for each in (now, before) if len(each.sample) == SAMPLE]
-    own = [sample_id for sample_id in now.sample if not ends or sample_id <= min(ends)]
-    return len(set(own) & set(before.sample)) / len(own) if own else 0.0
+    ends = [decision.sample[-1] for decision in (now, before) if len(decision.sample) == SAMPLE]
+    kept = [sample_id for sample_id in now.sample if not ends or sample_id <= min(ends)]
+    return len(set(kept) & set(before.sample)) / len(kept) if kept else 0.0
 
 
 def worn(decisions: list[Decision], now: Decision) -> float:
@@ -88,17 +88,17 @@ def worn(decisions: list[Decision], now: Decision) -> float:
 
     A candidate that is judged again does not count, nor do those that were judged after it.
     """
-    return sum(share_old(now, before=each) for each in _before(decisions, now))
+    return sum(share_old(now, before=past) for past in _before(decisions, now))
 
 
 def tries(decisions: list[Decision], now: Decision) -> float:
     """Return how many earlier candidates were compared with the same model in use, counted as `worn` counts them."""
-    return sum(share_old(now, before=each) for each in _before(decisions, now) if each.baseline == now.baseline)
+    return sum(share_old(now, before=past) for past in _before(decisions, now) if past.baseline == now.baseline)
 
 
 def undecided_in_a_row(decisions: list[Decision], model: str | None) -> int:
     """Return how many undecided candidates in a row were put in use without a person, `model` the last of them."""
-    by_candidate = {each.candidate: each for each in decisions}
+    by_candidate = {known.candidate: known for known in decisions}
     seen: set[str | None] = set()
     while model in by_candidate and model not in seen:
         decision = by_candidate[model]
@@ -111,14 +111,14 @@ def undecided_in_a_row(decisions: list[Decision], model: str | None) -> int:
 
 def write_down(path: Path, decision: Decision) -> None:
     """Add the decision to the file, or replace the earlier one on the same candidate and held-out set."""
-    decisions = {(each.candidate, each.heldout): each for each in read_decisions(path)}
+    decisions = {(known.candidate, known.heldout): known for known in read_decisions(path)}
     decisions[decision.candidate, decision.heldout] = decision
-    lines = [json.dumps(each.model_dump(exclude_defaults=True), sort_keys=True) for each in decisions.values()]
+    lines = [json.dumps(known.model_dump(exclude_defaults=True), sort_keys=True) for known in decisions.values()]
     write_whole(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def _before(decisions: list[Decision], now: Decision) -> list[Decision]:
-    judged = [(each.candidate, each.heldout) for each in decisions]
-    own = (now.candidate, now.heldout)
-    earlier = decisions[: judged.index(own)] if own in judged else decisions
-    return [each for each in earlier if each.candidate != now.candidate]
+    judged = [(decision.candidate, decision.heldout) for decision in decisions]
+    key = (now.candidate, now.heldout)
+    earlier = decisions[: judged.index(key)] if key in judged else decisions
+    return [decision for decision in earlier if decision.candidate != now.candidate]

@@ -8,8 +8,8 @@ FLOORS_SHARE = 0.2  # share of the allowed false alarms that the floors have whe
 def least_share(floor: float, *, num_samples: float, level: float) -> float:
     """Return the smallest share, 0..1, that is not significantly below its floor (exact binomial).
 
-    A candidate whose true share is the floor is below it with a chance of at most `level`. It is 0 where even no hit at
-    all among the samples would be no evidence.
+    A candidate whose true share is the floor is below this share with a chance of at most `level`. The share is 0 where
+    even no hit at all among the samples would be no evidence.
 
     Args:
         num_samples: samples that come in groups count as fewer (Korn & Graubard 1998).

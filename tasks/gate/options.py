@@ -1,4 +1,4 @@
-"""What params.yaml sets for the regression gate."""
+"""The settings in params.yaml for the regression gate."""
 
 from dataclasses import dataclass
 from typing import Literal

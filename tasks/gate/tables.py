@@ -22,10 +22,10 @@ def groups_of(rows: pd.DataFrame) -> NDArray[np.int64]:
 
 def paired_with(rows: pd.DataFrame, candidate: pd.DataFrame, other: pd.DataFrame) -> Paired:
     """Pair the answers of two models to the rows (n) of one target; those of classes have no `error`."""
-    own, its = errors_of(candidate), errors_of(other)
+    errors, other_errors = errors_of(candidate), errors_of(other)
     if is_of_classes(candidate):
-        return paired_classes(candidate=own == 0, other=its == 0, groups=groups_of(rows))
-    return paired_errors(candidate=own, other=its, groups=groups_of(rows))
+        return paired_classes(candidate=errors == 0, other=other_errors == 0, groups=groups_of(rows))
+    return paired_errors(candidate=errors, other=other_errors, groups=groups_of(rows))
 
 
 def is_of_classes(answers: pd.DataFrame) -> bool:
@@ -44,25 +44,25 @@ def slices_of(rows: pd.DataFrame, columns: Sequence[str]) -> dict[tuple[str, str
     """Return the samples (n,) of each slice of the rows of one target, by its column and value."""
     places = pd.RangeIndex(len(rows))
     rows = rows.set_axis(places)
-    found = {}
+    members_of = {}
     for column in columns:
         parts = None
         if column == CLASS and "parts" in rows and rows["parts"].notna().all():
-            names = dict.fromkeys(name for own in rows["parts"] for name in own)
-            parts = [(name, np.array([name in own for own in rows["parts"]], bool)) for name in names]
+            names = dict.fromkeys(name for parts_of_row in rows["parts"] for name in parts_of_row)
+            parts = [(name, np.array([name in parts_of_row for parts_of_row in rows["parts"]], bool)) for name in names]
         for value, members in groups(rows, column, parts=parts):
-            found[column, value] = places.isin(members.index)
-    return found
+            members_of[column, value] = places.isin(members.index)
+    return members_of
 
 
 def rows_in_use(predictions: pd.DataFrame, targets: Iterable[str]) -> dict[str, pd.DataFrame]:
     """Return, by target, what `anchor.raised` asks for: a row a sample that the model in use can be judged on."""
-    found = {}
+    rows_of = {}
     for target in targets:
         rows = predictions[(predictions["target"] == target) & predictions["is_shared"].astype(bool)]
         answers = pd.DataFrame({"is_right": right_answers(rows, model="baseline")}, index=rows.index)
         if "baseline_error" in rows:
             answers["error"] = rows["baseline_error"]
         if len(rows):
-            found[target] = rows[["sample_id", "label"]].assign(baseline=errors_of(answers), group=groups_of(rows))
-    return found
+            rows_of[target] = rows[["sample_id", "label"]].assign(baseline=errors_of(answers), group=groups_of(rows))
+    return rows_of

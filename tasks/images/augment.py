@@ -18,14 +18,14 @@ NUM_DRAWS = 5  # of a view: rotation, scale, mirror, shift along both sides
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentedViews:
-    """Numbered views of samples, always the same."""
+    """The numbered views of samples: a number always gives the same view."""
 
     augmentation: Augmentation
     seed: int
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All that a view depends on besides the sample and the view's number."""
+        """Return everything that a view depends on besides the sample and the view's number."""
         limits = {field.name: getattr(self.augmentation, field.name) for field in fields(Augmentation)}
         return {"augmentation": limits, "seed": self.seed}
 

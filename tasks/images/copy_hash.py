@@ -27,7 +27,7 @@ VIEW_FRACTION = 0.95  # of each side
 VIEW_PLACES = (0.0, 0.5, 1.0)  # of the margin, across and down
 NUM_VIEWS = 1 + len(VIEW_PLACES) ** 2
 HASHES_SHAPE = (NUM_VIEWS, NUM_BITS // 8)  # of one image, uint8
-LONGEST = 8 * HASH_SIZE  # px of a side after averaging; `copy_hashes` says why no more
+LONGEST = 8 * HASH_SIZE  # px of a side after averaging; `copy_hashes` explains the limit
 
 _NUM_CUTS = 1 + len(VIEW_PLACES)  # of one side: all of it, then the part of each view
 _CUT_PAIRS = np.arange((_NUM_CUTS * HASH_SIZE) ** 2).reshape(_NUM_CUTS, HASH_SIZE, _NUM_CUTS, HASH_SIZE).swapaxes(1, 2)

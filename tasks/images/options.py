@@ -1,4 +1,4 @@
-"""What params.yaml sets for images."""
+"""The settings in params.yaml for images."""
 
 from dataclasses import dataclass
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Make what the page shows of an image: a thumbnail, from its pixels alone, so nothing else of a file gets out."""
+"""Make the preview of an image: a thumbnail, from its pixels alone, so that nothing else of a file gets out."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The numbers of params.yaml by the bounds that they keep."""
+"""The types of the numbers in params.yaml, by their bounds."""
 
 from typing import Annotated
 

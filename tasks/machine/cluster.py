@@ -1,7 +1,7 @@
 """Spread work over the nodes of a Ray cluster: the function that runs there is the one that runs on this machine.
 
-Ray Data places the work, moves its items and results, waits where results are not taken, and repeats what a worker or a
-node that died had begun.
+Ray Data places the work, moves its items and results, waits where results are not taken, and repeats the work of
+workers and nodes that died.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from typing import Any, Self, TypeVar
 from tasks.machine.extras import require
 from tasks.machine.options import ScaleOptions
 
-Item = TypeVar("Item", bound=str | dict[str, Any])  # what a cell of an Arrow table holds
+Item = TypeVar("Item", bound=str | dict[str, Any])  # the content of a cell of an Arrow table
 Result = TypeVar("Result")
 
 logger = logging.getLogger("graftline")
@@ -55,7 +55,7 @@ def on_each(
 ) -> Iterator[Result]:
     """Yield `function(item, **given)` for every item, in their order: here one by one, or each on a core of a cluster.
 
-    A single item stays here. What is given travels once to each node. See `spread_to_cluster` for what it raises.
+    A single item stays here. `given` travels once to each node. The errors are those of `spread_to_cluster`.
     """
     listed = list(items)
     if scale.engine == "local" or len(listed) < 2:
@@ -83,8 +83,8 @@ def spread_to_cluster(
         address: of the cluster's head, see `ScaleOptions`.
 
     Raises:
-        ValueError: the extra is not installed, the cluster does not answer, has another version, lacks what a block
-            needs, or lost its head; a node has other packages, code or processor; or `work` raised a ValueError or
+        ValueError: the extra is not installed, the cluster does not answer, has another version, lacks cores or GPUs,
+            or lost its head; a node has other packages, code or processor; or `work` raised a ValueError or
             OSError on a node, which is named.
     """
     require("ray")
@@ -105,7 +105,7 @@ def spread_to_cluster(
 
 @dataclass(frozen=True, kw_only=True)
 class Named:
-    """A function of a module, with what it is given besides its first arguments.
+    """A function of a module, with its keyword arguments.
 
     It is found by its name: the module of a verb that runs is `__main__`, which no other process can import.
     """
@@ -152,7 +152,7 @@ class Failed:
 
 @dataclass(frozen=True, kw_only=True)
 class _Done:
-    """A result, and the lines that were logged meanwhile, each with its level."""
+    """A result, and the lines that were logged during the work, each with its level."""
 
     result: Any
     lines: list[tuple[int, str]]
@@ -160,7 +160,7 @@ class _Done:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """The folder where a run was started, and what its results depend on there."""
+    """The folder where a run was started, and the facts that its results depend on there."""
 
     folder: Path
     facts: dict[str, str]
@@ -178,11 +178,11 @@ class Place:
                 f"the folder {self.folder} is not there ({error.strerror}): give every node the folder of the "
                 "project at the same path"
             ) from None
-        own = facts_of_process()
+        facts = facts_of_process()
         for name, expected in self.facts.items():
-            if own[name] != expected:
+            if facts[name] != expected:
                 raise ValueError(
-                    f"its {name} is {own[name]}, expected {expected} as where the run was started, so its results "
+                    f"its {name} is {facts[name]}, expected {expected} as where the run was started, so its results "
                     "would differ: give all nodes the same processor, packages, variables and code, or take this node "
                     "out of the cluster"
                 )
@@ -190,7 +190,7 @@ class Place:
 
 @cache
 def facts_of_process() -> dict[str, str]:
-    """Return what the results of this process depend on besides their inputs."""
+    """Return the facts that the results of this process depend on besides their inputs."""
     features = import_module("numpy._core._multiarray_umath").__cpu_features__  # as `numpy.show_runtime` does
     code = hashlib.sha256()
     for path in sorted((ROOT / "tasks").rglob("*.py")):
@@ -287,7 +287,7 @@ def joined(address: str | None, *, num_cores: int = 1, num_gpus: int = 0) -> Ite
 
 
 def watched(make: Callable[[], Iterable[Result]], *, head: str) -> Iterator[Result]:
-    """Yield what the cluster gives, as long as its head answers. A `Failed` is raised as ValueError."""
+    """Yield the results of the cluster, as long as its head answers. A `Failed` is raised as ValueError."""
     results: queue.Queue[Any] = queue.Queue(maxsize=1)
     left = threading.Event()
 
@@ -346,16 +346,16 @@ def _dataset(blocks: list[Sequence[Any]], remote: _Remote, *, num_gpus: int) -> 
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # this process says what went wrong in one line
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # this process reports an error in one line
     tables = [pa.table({"item": list(block)}) for block in blocks]
-    # tasks, not actors: a task of a node that died runs on any other node; each process keeps what it has loaded
+    # tasks, not actors: a task of a node that died runs on any other node; each process keeps its loaded model
     return ray.data.from_arrow(tables).map_batches(
         remote, batch_size=None, batch_format="pyarrow", zero_copy_batch=True, num_cpus=1, num_gpus=num_gpus or None
     )
 
 
 def _check_answers(address: str) -> None:
-    """Raise ValueError at once where nobody answers; Ray would try for a minute."""
+    """Raise ValueError at once where no cluster answers; Ray would try for a minute."""
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdigit():
         raise ValueError(f"scale.address is {address!r}, expected the HOST:PORT of the head of a Ray cluster")
@@ -387,5 +387,5 @@ def _mended(error: BaseException) -> BaseException:
 
 
 def _first_line(error: BaseException) -> str:
-    """Return what Ray says first, without its traces and paragraphs of advice."""
+    """Return the first line of Ray's message, without its traces and paragraphs of advice."""
     return " ".join(str(error).partition("traceback:")[0].split())[:400] or type(error).__name__

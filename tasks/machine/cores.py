@@ -73,7 +73,7 @@ def one_thread_each() -> Iterator[None]:
 
     Two threads with samples of their own are faster than two cores that share the work on one sample, and no bit
     depends on the number of cores. A thread of a pool must call `torch.get_num_threads()` once before it computes: only
-    then does torch read what was set here.
+    then does torch read this setting.
     """
     import torch
 

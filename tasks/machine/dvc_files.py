@@ -19,7 +19,7 @@ def dvc_settings(project: Path = Path()) -> configparser.RawConfigParser:
         try:
             settings.read(file, encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError):
-            continue  # DVC itself reports what is wrong with it
+            continue  # DVC itself reports the damage
         cache = settings.get("cache", "dir", fallback="")
         if cache:
             named = os.path.expanduser(cache.strip("\"' "))  # noqa: PTH111  without a home it stays as it is
@@ -30,11 +30,11 @@ def dvc_settings(project: Path = Path()) -> configparser.RawConfigParser:
 def is_cached(target: Path, *, root: Path) -> bool:
     """Return whether a file lies in the cache of the DVC project that `root` lies in.
 
-    DVC puts links to such files where `cache.type` is symlink. A project inside `root` does not count: whoever hands in
-    `root` would name any folder its cache.
+    DVC puts links to such files where `cache.type` is symlink. A project inside `root` does not count: the sender of
+    `root` could name any folder its cache.
 
     Args:
-        target: without links on its way.
+        target: the file, by a path without links.
     """
     for folder in root.absolute().parents:
         if (folder / ".dvc").is_dir():
@@ -52,10 +52,10 @@ def _cache(project: Path, stamps: tuple[int, ...]) -> Path:
 def _files(project: Path) -> tuple[Path, ...]:
     """Return the places of DVC's settings; a later file overrides an earlier one."""
     system = os.environ.get("DVC_SYSTEM_CONFIG_DIR") or "/etc/xdg/dvc"
-    own = os.environ.get("DVC_GLOBAL_CONFIG_DIR") or f"{os.environ.get('XDG_CONFIG_HOME') or '~/.config'}/dvc"
+    user = os.environ.get("DVC_GLOBAL_CONFIG_DIR") or f"{os.environ.get('XDG_CONFIG_HOME') or '~/.config'}/dvc"
     return (
         Path(system) / "config",
-        Path(os.path.expanduser(own)) / "config",  # noqa: PTH111  without a home it stays as it is
+        Path(os.path.expanduser(user)) / "config",  # noqa: PTH111  without a home it stays as it is
         project / ".dvc/config",
         project / ".dvc/config.local",
     )

@@ -1,4 +1,4 @@
-"""The optional packages of this project: what an extra brings, and what to do where it is missing."""
+"""The optional packages of this project: the modules of an extra, and the advice where it is missing."""
 
 from importlib.util import find_spec
 
@@ -14,7 +14,7 @@ PACKAGES = {
 
 
 class MissingExtraError(ValueError):
-    """Packages that this work needs are not installed."""
+    """The error of packages that this work needs and that are not installed."""
 
 
 def missing_packages(extra: str) -> list[str]:
@@ -27,7 +27,7 @@ def is_installed(extra: str) -> bool:
 
 
 def require(extra: str, *more: str) -> None:
-    """Raise MissingExtraError, with what to do, where a package of the extra is not installed.
+    """Raise MissingExtraError, with advice, where a package of the extra is not installed.
 
     `more` are modules that come with the extra, and that only some of its work needs.
     """

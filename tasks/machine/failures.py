@@ -1,4 +1,4 @@
-"""What a verb that fails tells the program that started it, in a file: a log may hold any name of a stranger.
+"""Report the error of a failed verb to the program that started it, in a file: a log also holds names of strangers.
 
 The variable GRAFTLINE_FAILURES names the file. Each failure adds a line to it, a JSON object.
 """
@@ -12,7 +12,7 @@ VARIABLE = "GRAFTLINE_FAILURES"
 
 
 class MissingDataError(ValueError):
-    """Data that DVC tracks is not here; `pointer` is the file by which `dvc pull` brings it."""
+    """The error of data that DVC tracks and that is not here; `dvc pull` brings it by the file `pointer`."""
 
     def __init__(self, message: str, *, pointer: str) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ def write_failure(failure: Failure) -> None:
 
 
 def read_failures(place: Path) -> list[Failure]:
-    """Return the failures in a file; none where there is no such file. What a killed verb half wrote is left out."""
+    """Return the failures in a file; none where there is no such file. A half line of a killed verb is left out."""
     failures = []
     for line in place.read_text("utf-8").splitlines() if place.is_file() else []:
         try:

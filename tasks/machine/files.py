@@ -56,7 +56,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def beside_of(path: Path) -> Path:
-    """Return where the content of `path` is written before it moves there."""
+    """Return the place where the content of `path` is written before it moves there."""
     return path.with_name(f".{path.name}.part")
 
 
@@ -85,7 +85,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a folder with all that is in it, or a link: what that leads to stays. Nothing there is fine."""
+    """Remove a file, a folder with its content, or a link, but not its target. Do nothing where there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -1,7 +1,7 @@
 """Lets the garbage collector look around rarely while modules load.
 
-They make millions of objects, hardly any of which is garbage: to look through them again and again takes a fifth of an
-import.
+They make millions of objects, hardly any of which is garbage: to look through them again and again takes a fifth of
+the time of an import.
 """
 
 import gc
@@ -17,7 +17,7 @@ def collect_rarely() -> None:
 
 
 def collect_as_usual() -> None:
-    """Let the collector look around as often as usual, but never again through what there is by now."""
+    """Let the collector run as often as usual, but never again look through the objects that exist by now."""
     if gc.get_threshold() != USUAL:
         gc.freeze()
         gc.set_threshold(*USUAL)
@@ -25,7 +25,7 @@ def collect_as_usual() -> None:
 
 @contextmanager
 def rarely_collected() -> Iterator[None]:
-    """Let the block import what it needs."""
+    """Let the collector run rarely in the block, which imports modules."""
     collect_rarely()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Says in one line which Python lacks what, where a command starts with another Python than that of `make setup`."""
+"""Reports in a line which package is missing where a command starts with another Python than that of `make setup`."""
 
 import sys
 from pathlib import Path
@@ -31,9 +31,9 @@ def _show(kind: "type[BaseException]", error: BaseException, traceback: "Traceba
 
 def _advice(problem: str) -> str:
     version = ".".join(map(str, sys.version_info[:2]))
-    own = ROOT / ".venv" / "bin"
-    setup = "" if own.is_dir() else "`make setup`, then "
+    programs = ROOT / ".venv" / "bin"
+    setup = "" if programs.is_dir() else "`make setup`, then "
     return (
         f"{sys.executable} (Python {version}) {problem}: {setup}put the project's own Python first: "
-        f"`PATH={own}:$PATH`, or `source .venv/bin/activate`"
+        f"`PATH={programs}:$PATH`, or `source .venv/bin/activate`"
     )

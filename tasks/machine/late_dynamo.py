@@ -1,11 +1,11 @@
 """Lets torch and torchvision work without torch._dynamo, which takes a second to load, until something compiles.
 
-Two modules of torchvision load it. One asks it whether a device can compile, and asks only when it is called. The other
-keeps torch.compile away from a function, and no verb compiles a transform. While these two load, stand-ins take the
-place of what they ask for.
+Two modules of torchvision load it. One asks it whether a device can compile, but only when it is called. The other
+excludes a function from torch.compile, and no verb compiles a transform. While these two load, stand-ins take the
+place of the modules that they import.
 
-torch itself keeps torch.compile away from its optimizers and from tensors without values: it loads torch._dynamo when
-one of these first runs. As long as nothing has loaded it, nothing compiles, and they run as they are.
+torch itself excludes its optimizers and tensors without values from torch.compile: it loads torch._dynamo when one of
+these first runs. As long as nothing has loaded it, nothing compiles, and they run as they are.
 """
 
 import sys
@@ -22,7 +22,7 @@ KEEPING_AWAY = {"torch._compile": "_disable_dynamo", "torch.optim.optimizer": "_
 
 
 def load_dynamo_late() -> None:
-    """Let an import of torch and torchvision in this process leave torch._dynamo to those who compile."""
+    """Let an import of torch and torchvision in this process load torch._dynamo only when something compiles."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
@@ -50,7 +50,7 @@ class _LoaderOfTorch(SourceFileLoader):
 def _disable(
     theirs: Callable[..., Any], function: Callable[..., Any] | None = None, recursive: bool = True
 ) -> Callable[..., Any]:
-    """Return the function, which is kept away from the compiler."""
+    """Return the function, which the compiler leaves out."""
     if function is None:
         return partial(_disable, theirs, recursive=recursive)
     return _either(function, theirs(function, recursive))
@@ -69,7 +69,7 @@ def _use_grad(theirs: Callable[..., Any], step: Callable[..., Any]) -> Callable[
 
 
 def _either(plain: Callable[..., Any], theirs: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what runs `theirs` once the compiler is loaded, and `plain` before."""
+    """Return a function that runs `theirs` once the compiler is loaded, and `plain` before."""
 
     @wraps(theirs)
     def run(*arguments: Any, **named: Any) -> Any:

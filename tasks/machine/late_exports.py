@@ -1,6 +1,6 @@
-"""Lets a package load what its `__init__` only passes on when somebody asks for it.
+"""Lets a package load the names that its `__init__` only passes on when they are first used.
 
-Some `__init__` import hundreds of modules so that their names can be found in one place. A program that needs a few of
+Some `__init__` import hundreds of modules so that users find their names in one place. A program that needs a few of
 these waits for all of them.
 """
 
@@ -17,9 +17,9 @@ from typing import Any
 
 @contextmanager
 def late_exports(*packages: str) -> Iterator[None]:
-    """Let these packages, where the block imports them, load `from .module import name` when `name` is asked for.
+    """Let these packages, where the block imports them, load `from .module import name` when `name` is first used.
 
-    What another statement of the `__init__` uses is loaded at once.
+    A name that another statement of the `__init__` uses is loaded at once.
     """
     finder = _Finder(packages)
     sys.meta_path.insert(0, finder)
@@ -68,8 +68,8 @@ class _Loader(SourceFileLoader):
             if name not in self.late:
                 raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
             place, theirs = self.late[name]
-            found = None if place == module.__name__ else import_module(place)
-            value = getattr(found, theirs) if hasattr(found, theirs) else import_module(f"{place}.{theirs}")
+            source = None if place == module.__name__ else import_module(place)
+            value = getattr(source, theirs) if hasattr(source, theirs) else import_module(f"{place}.{theirs}")
             setattr(module, name, value)
             return value
 

@@ -16,6 +16,6 @@ def die_with_parent() -> None:
     if sys.platform == "linux":
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-        # all that DVC starts shares its process group; a process that adopts an orphan is in another group
+        # all processes that DVC starts share its group; a process that adopts an orphan is in another group
         if STARTED_BY_DVC in os.environ and os.getpgid(os.getppid()) != os.getpgrp():
             sys.exit("error: the DVC that started this was killed: run it again")

@@ -1,4 +1,4 @@
-"""Texts of strangers, such as the names of classes, domains and files, as a line shows them: they may hold anything."""
+"""Show texts of strangers, such as names of classes, domains and files, in a line: they may hold any characters."""
 
 import re
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def printable(name: str) -> str:
 
 
 def listed(names: Sequence[str], *, joint: str = ", ") -> str:
-    """Return the first of these names in one line, and how many there are more."""
+    """Return the first of these names in one line, and how many more there are."""
     more = len(names) - MOST_NAMED
     return joint.join(map(printable, names[:MOST_NAMED])) + (f" and {more:,} more" if more > 0 else "")
 
@@ -44,10 +44,10 @@ def without_markup(text: str) -> str:
 
 
 def in_a_cell(text: str) -> str:
-    r"""Return a text as a CSV file for people has it: on one line, and nothing that a spreadsheet would compute.
+    r"""Return a text for a cell of a CSV file for people: on one line, and no formula for a spreadsheet.
 
-    An apostrophe stands before what begins like a formula. Where a character is escaped, each backslash is doubled.
-    `of_a_cell` undoes both.
+    An apostrophe stands before a text that begins like a formula. Where a character is escaped, each backslash is
+    doubled. `of_a_cell` undoes both.
     """
     if not text.isprintable() or ESCAPE.search(text):
         text = "".join(r"\\" if mark == "\\" else _shown(mark) for mark in text)
@@ -61,7 +61,7 @@ def of_a_cell(cell: str) -> str:
 
 
 def plotted(name: str) -> str:
-    """Return a name as a file of DVC's plots has it: DVC puts it into a page as it is. This is not undone."""
+    """Return a name for a file of DVC's plots: DVC puts it into a page as it is. This cannot be undone."""
     return in_a_cell(without_markup(name))
 
 

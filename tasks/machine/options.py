@@ -1,4 +1,4 @@
-"""What params.yaml sets for where work is done."""
+"""The settings in params.yaml for the place where work is done: this machine, or a Ray cluster."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -17,7 +17,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Peers:
-    """This process, number `rank` of `num`. Every method but `share` waits for the others, and does nothing alone."""
+    """A group of `num` processes, seen from number `rank`.
+
+    Every method but `share` waits for the others. In a group of one, it returns at once.
+    """
 
     rank: int
     num: int

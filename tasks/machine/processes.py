@@ -12,7 +12,7 @@ from typing import TypeVar
 from tasks.machine.cores import num_cores
 from tasks.machine.lifeline import die_with_parent
 
-CHUNK = 32  # items that a process is handed at once
+CHUNK = 32  # items that a process gets at once
 STDERR = 2
 
 Item = TypeVar("Item")
@@ -32,7 +32,7 @@ def spread_to_processes(
     Args:
         work: a function that pickle can name; so are its results.
         max_seconds: processor time that one item may take; after it the process is killed.
-        dead: what stands for the result of an item that killed its process.
+        dead: the result of an item that killed its process.
     """
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
     work_on_chunk = partial(_work_on_chunk, work=work, max_seconds=max_seconds)
@@ -66,7 +66,7 @@ def _work_on_chunk(chunk: Sequence[Item], *, work: Callable[[Item], Result], max
 
 
 def _work_in_time(item: Item, work: Callable[[Item], Result], max_seconds: float) -> Result:
-    """The signal kills the process: a decoder in C cannot be interrupted otherwise."""
+    """Return the result. A timer's signal kills the process: a decoder in C cannot be interrupted otherwise."""
     signal.setitimer(signal.ITIMER_VIRTUAL, max_seconds)
     result = work(item)
     signal.setitimer(signal.ITIMER_VIRTUAL, 0)

@@ -21,7 +21,7 @@ logger = logging.getLogger("graftline")
 
 NAME = "graftline"  # of the application; a cluster has one
 LOOK_SECONDS = 1.0  # between two looks at the cluster's head
-ASK_SECONDS = 5.0  # until each replica has said how it is
+ASK_SECONDS = 5.0  # until each replica has reported its health
 MOST_REQUESTS = 512  # of a replica at once, and again of those that wait for one
 LOGS = {"log_level": "WARNING", "enable_access_log": False}  # of Ray Serve, on the nodes
 FAILED = re.compile(r"ValueError: (on the node .*)")
@@ -30,7 +30,7 @@ NOT_BOUND = "Failed to bind to address"
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """The host and the port at which every node answers. A request without an answer after `seconds` is given up."""
+    """The host and the port at which every node answers. A request without an answer after `seconds` is dropped."""
 
     host: str
     port: int
@@ -53,11 +53,11 @@ def answer_together(
 ) -> None:
     """Let processes of a Ray cluster answer, each on a core, until SIGTERM or SIGINT.
 
-    What was asked before is answered. If this process is killed, the replicas go on, and the next call replaces them.
+    Earlier requests are still answered. If this process is killed, the replicas go on, and the next call replaces them.
 
     Args:
         function: `function(**given, ask_replicas=…)` yields a service and its ASGI application. `ask_replicas(name)`
-            returns what the method of this name returns in the service of each replica, by the name of the replica.
+            returns the result of the method of this name in the service of each replica, by the name of the replica.
         num_gpus: of each replica.
         address: of the cluster's head, see `ScaleOptions`.
 
@@ -87,7 +87,7 @@ def answer_together(
 
 
 class Replica:
-    """What Ray Serve starts on a node."""
+    """The replica that Ray Serve starts on a node."""
 
     def __init__(self, make: Named, place: Place) -> None:
         logger.setLevel(logging.INFO)
@@ -103,11 +103,11 @@ class Replica:
         return self._app
 
     def __del__(self) -> None:
-        """Ray Serve calls it once all requests are answered."""
+        """End the service; Ray Serve calls this once all requests are answered."""
         self._lasting.close()
 
     def report(self, name: str) -> tuple[str, Any]:
-        """Return the name of this replica, and what a method of its service returns."""
+        """Return the name of this replica, and the result of a method of its service."""
         from ray import serve
 
         return serve.get_replica_context().replica_id.unique_id, getattr(self._service, name)()
@@ -143,14 +143,14 @@ class _Deploy:
         from ray import serve
         from ray.serve.context import _get_global_client
 
-        logging.getLogger("ray.serve").setLevel(logging.CRITICAL)  # this process says what went wrong in one line
+        logging.getLogger("ray.serve").setLevel(logging.CRITICAL)  # this process reports an error in one line
         if running := _get_global_client(raise_if_no_controller_running=False):
-            own = {name: getattr(running.http_config, name) for name in self.endpoint.options}
-            if own == self.endpoint.options:
+            options = {name: getattr(running.http_config, name) for name in self.endpoint.options}
+            if options == self.endpoint.options:
                 return
             if others := set(serve.status().applications) - {NAME}:
                 raise ValueError(
-                    f"Ray Serve answers in this cluster already, at {own['host']}:{own['port']} for "
+                    f"Ray Serve answers in this cluster already, at {options['host']}:{options['port']} for "
                     f"{' and '.join(sorted(others))}: name that --host and --port, or end it first"
                 )
             serve.shutdown()
@@ -182,7 +182,7 @@ class _Deploy:
 
 
 def _end() -> None:
-    """Answer what was asked, end the replicas, and Ray Serve unless it has other applications."""
+    """Answer earlier requests, end the replicas, and Ray Serve unless it has other applications."""
     from ray import serve
 
     if NAME in serve.status().applications:

@@ -53,8 +53,8 @@ def digest(*modules: str, modalities: Sequence[str] = MODALITIES, root: Path = R
     """
     content = hashlib.sha256()
     code = _reached(modules, modalities, root)
-    for path, own in sorted(code.items()):
-        content.update(f"{path}\0{own}\0".encode())
+    for path, code_of_file in sorted(code.items()):
+        content.update(f"{path}\0{code_of_file}\0".encode())
     folders = {Path(path).parent for path in code}
     for path in sorted({path for folder in folders for path in _data_files(folder, root)}):
         content.update(f"{path}\0{hashlib.sha256((root / path).read_bytes()).hexdigest()}\0".encode())
@@ -72,7 +72,7 @@ def imported_by(folder: Path) -> list[str]:
 
 
 def is_same_code(one: bytes, other: bytes, *, path: Path) -> bool:
-    """Return whether no result tells two contents of a module apart: `path` is below `tasks/`."""
+    """Return whether two contents of a module give the same results; `path` is below `tasks/`."""
     try:
         return _is_plumbing(str(Path(PACKAGE, path))) or _parsed(one).code == _parsed(other).code
     except (SyntaxError, ValueError):
@@ -81,7 +81,7 @@ def is_same_code(one: bytes, other: bytes, *, path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Source:
-    """What a file imports, at its top or inside functions, with the packages around it, and what it computes.
+    """The imports of a file, at its top or inside functions, with the packages around it, and the digest of its code.
 
     `code` is the SHA-256 (hex) of its code without comments, docstrings and layout.
     """
@@ -91,9 +91,9 @@ class Source:
 
 
 def _reached(modules: Iterable[str], modalities: Sequence[str], root: Path) -> dict[str, str]:
-    """Return what `reached` does, with the code of each file.
+    """Return the result of `reached`, with the code of each file.
 
-    Where a verb takes parts of its room, the rooms of these modalities count alone.
+    Where a verb takes parts of its room, only the rooms of these modalities count.
     """
     waiting = list(modules)
     seen: set[str] = set()
@@ -132,7 +132,7 @@ def _read(path: Path) -> Source:
 
 @cache
 def _known(content: bytes, path: Path) -> Source:
-    """Return what is known of a file of this content. It is kept beside the bytecode of the file."""
+    """Return the imports and the code of a file of this content. They are cached beside the bytecode of the file."""
     place = Path(cache_from_source(path)).with_suffix(".json")
     key = hashlib.sha256(_reader() + content).hexdigest()
     with suppress(OSError, ValueError, KeyError, TypeError):
@@ -151,13 +151,13 @@ def _known(content: bytes, path: Path) -> Source:
 
 @cache
 def _reader() -> bytes:
-    """Return what the knowledge of a file depends on besides the file: this module and Python."""
+    """Return the digest of everything that a parsed file depends on besides itself: this module and Python."""
     return hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).digest()
 
 
 @cache
 def _parsed(content: bytes) -> Source:
-    """Return what a file of this content imports and computes.
+    """Return the imports and the code of a file of this content.
 
     Verbs that are forked from one process parse no file that it parsed before.
     """

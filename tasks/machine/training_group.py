@@ -19,7 +19,7 @@ from tasks.machine.extras import require
 logger = logging.getLogger("graftline")
 
 MOST_FAILURES = 10  # of workers and nodes in one training
-LOOK_SECONDS = 1.0  # between two looks at what the first worker says
+LOOK_SECONDS = 1.0  # between two looks at the log of the first worker
 
 
 def train_together(
@@ -33,7 +33,7 @@ def train_together(
 ) -> None:
     """Let `num_workers` processes of a Ray cluster call `function(**given, peers=…)` at once, each on a core.
 
-    What the first of them logs is logged here.
+    The log lines of the first of them are logged here.
 
     Args:
         function: resumes where an earlier call was stopped.
@@ -59,7 +59,7 @@ def train_together(
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
-    """What a worker does."""
+    """The work of one worker."""
 
     work: Named
     place: Place
@@ -71,7 +71,7 @@ class _Work:
 
     @property
     def error(self) -> Path:
-        """Return the file of an error that no new start mends: it ends the training."""
+        """Return the file of an error that a restart does not mend: it ends the training."""
         return self.shared / "error.txt"
 
     def __call__(self, given: dict[str, Any]) -> Failed | None:
@@ -107,11 +107,11 @@ class _Work:
 
 
 def _lines(work: _Work, *, num_workers: int, num_gpus: int) -> Iterator[str | Failed]:
-    """Yield what the first worker logs, and at the end the error, if there is one."""
+    """Yield the log lines of the first worker, and at the end the error, if there is one."""
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # this process says what went wrong in one line
+    logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # this process reports an error in one line
     trainer = TorchTrainer(
         work,
         train_loop_config={},

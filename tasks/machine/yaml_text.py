@@ -1,11 +1,11 @@
-"""Read YAML as it is written: a key that is given twice is refused, where PyYAML would take the last one in silence."""
+"""Read YAML strictly: a key that is given twice is refused, where PyYAML would silently take the last one."""
 
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-NESTS = "[{-?"  # what one of them begins may lie in another one, in the same line
+NESTS = "[{-?"  # the beginnings of values that may be nested in one line
 MOST_NESTS = 5_000  # libyaml nests on the stack of C, which has no limit that it knows of
 
 
@@ -33,7 +33,7 @@ def parse_yaml(text: str, *, path: Path) -> Any:
 
 
 class _TwiceError(Exception):
-    """A key that is given twice; the message names it and its lines."""
+    """The error of a key that is given twice; the message names it and its lines."""
 
 
 class _KeysOnce(yaml.constructor.SafeConstructor):

@@ -19,7 +19,7 @@ SMALLEST = 1e-15  # probability; it keeps the log loss of a class that a model d
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """How often and how surely a classifier is right."""
+    """The measures of how often, and how surely, a classifier is right."""
 
     accuracy: float  # 0..1
     macro_f1: float
@@ -63,7 +63,7 @@ def wilson(hits: int, n: int, *, confidence: float, design_effect: float = 1.0) 
 
 
 def design_effect(hits: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> float:
-    """Return by how much groups multiply the variance of the share of hits (n,), at least 1 (Rao & Scott 1992).
+    """Return the factor by which groups raise the variance of the share of hits (n,), at least 1 (Rao & Scott 1992).
 
     One group of the `telling_size` that agrees wholly is added. Where the samples would fill fewer than FEWEST_GROUPS
     of that size, the variance is not known, and they count as so many groups, each right or wrong as a whole.

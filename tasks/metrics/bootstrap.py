@@ -1,4 +1,4 @@
-"""Estimate by the bootstrap how far chance alone could have moved measures that are functions of samples' weights."""
+"""Estimate by the bootstrap how far chance alone could move measures, which are functions of the samples' weights."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -46,7 +46,7 @@ def intervals_of(
     Args:
         num_outputs: numbers in the answer to a sample, by which the time of a resample grows.
         groups: (n,), the number of each sample's group, from 0; whole groups are counted. None for no groups.
-        design_effect: by how much groups multiply the variance of a share; None if a group is right or wrong whole.
+        design_effect: the factor by which groups raise the variance of a share; None if one is right or wrong whole.
     """
     num_groups = n if groups is None else int(groups.max()) + 1
     if design_effect is None:

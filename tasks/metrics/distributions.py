@@ -1,4 +1,4 @@
-"""Compute what tests need of the normal, the t, the beta and the binomial distribution.
+"""Compute the functions of the normal, the t, the beta and the binomial distribution that tests need.
 
 The numbers are those of scipy.stats, which takes half a second to import: most are of the functions that it calls.
 """
@@ -12,7 +12,7 @@ from scipy.special import betainc, betaincinv, gammaln, ndtr, ndtri, stdtr, stdt
 
 
 def normal_quantile(share: float) -> float:
-    """Return the number that a standard normal one is below with a probability of `share`."""
+    """Return the number below which a standard normal one lies with a probability of `share`."""
     return float(ndtri(share))
 
 
@@ -27,7 +27,7 @@ def t_above(value: Any, freedom: Any) -> Any:
 
 
 def t_exceeded(share: float, freedom: float) -> float:
-    """Return the value that t is above with a probability of `share`."""
+    """Return the value above which t lies with a probability of `share`."""
     return -float(stdtrit(freedom, share))
 
 
@@ -37,25 +37,25 @@ def share_quantile(level: float, *, hits: int, num: int) -> float:
 
 
 def more_hits(hits: int, num: int, share: Any) -> Any:
-    """Return the probability that of `num` tries more than `hits` are hits, by their share, which may be an array."""
+    """Return the probability of more than `hits` hits in `num` tries, by the chance of a hit, which may be an array."""
     if hits < 0:
         return 1.0
     return betainc(hits + 1, num - hits, share) if hits < num else 0.0
 
 
 def at_most(hits: int, num: int, share: float) -> float:
-    """Return the probability that of `num` tries at most so many are hits."""
+    """Return the probability of at most so many hits in `num` tries."""
     if hits < 0:
         return 0.0
     return float(betainc(num - hits, hits + 1, 1 - share)) if hits < num else 1.0
 
 
 def least_hits(level: float, num: int, share: float) -> int:
-    """Return the least number that at most so many of `num` tries hit with a probability of `level` or more."""
+    """Return the least number for which at most so many of `num` tries hit with a probability of `level` or more."""
     return bisect_left(range(num), level, key=lambda hits: at_most(hits, num, share))
 
 
 def heads(num: int) -> NDArray[np.float64]:
     """Return the probability of each number of heads, 0..num, when so many coins are tossed: (num + 1,)."""
-    own = np.arange(num + 1)
-    return np.asarray(np.exp(gammaln(num + 1) - gammaln(own + 1) - gammaln(num - own + 1) - num * np.log(2)))
+    counts = np.arange(num + 1)
+    return np.asarray(np.exp(gammaln(num + 1) - gammaln(counts + 1) - gammaln(num - counts + 1) - num * np.log(2)))

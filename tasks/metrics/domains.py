@@ -39,14 +39,14 @@ def measure_domains(
     measured: dict[str, Any] = {}
     for domain in sorted(domains.dropna().unique()):
         rows = (domains == domain).to_numpy(bool)
-        own = {name: by_model[name].of(rows) for name in by_model if name != "baseline" or is_shared[rows].all()}
-        is_right = {name: answered.is_right(truths[rows]) for name, answered in own.items()}
-        own_groups = part_of(groups, rows)
-        flips = compare(candidate=is_right["candidate"], baseline=is_right[GENERAL], groups=own_groups)
+        of_rows = {name: by_model[name].of(rows) for name in by_model if name != "baseline" or is_shared[rows].all()}
+        is_right = {name: answered.is_right(truths[rows]) for name, answered in of_rows.items()}
+        groups_here = part_of(groups, rows)
+        flips = compare(candidate=is_right["candidate"], baseline=is_right[GENERAL], groups=groups_here)
         measured[domain] = {"num_samples": len(truths[rows]), "flips": recorded(flips)} | {
             name: measure_model(
-                truths[rows], answered, options=options, leaked=leaked[rows], seed=seed, groups=own_groups
+                truths[rows], answered, options=options, leaked=leaked[rows], seed=seed, groups=groups_here
             )
-            for name, answered in own.items()
+            for name, answered in of_rows.items()
         }
     return measured

@@ -1,4 +1,4 @@
-"""How a form of a model, such as an exported file, answers held-out samples beside the model itself."""
+"""Compare a form of a model, such as an exported file, with the model itself on held-out samples."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def measure_form(
 
     `change` is that from the model to the form, of the accuracy or the error, with its interval, by groups; there is no
     interval where too few errors differ. `flips` counts the answers that only one of both has right. `changed` is the
-    share of answers that are others.
+    share of different answers.
     """
     groups = np.arange(len(truths)) if groups is None else groups
     right = {"candidate": form.is_right(truths), "baseline": model.is_right(truths)}

@@ -22,10 +22,10 @@ class MeasuresOf(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What a kind measures.
+    """The measures of a kind.
 
     error: the name of the measure that is the mean of `Target.errors`.
-    details: what else is reported of a model, such as the measures of each label.
+    details: further facts in the report, such as the measures of each label.
     parts: the slices by the truth, with the samples (n,) of each.
     """
 

@@ -1,4 +1,4 @@
-"""All measures of a model on held-out samples, and of the candidate against the baseline."""
+"""Compute all measures of a model on held-out samples, and of the candidate against the baseline."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -33,9 +33,9 @@ def measure(
 ) -> dict[str, Any]:
     """Return the measures of each model and, where there is a baseline, the flips from it to the candidate.
 
-    Flips are counted on the shared samples: the baseline did not learn from them and knows their classes. Where only a
-    part of the samples is shared, `shared` has the measures of both models on that part, because they cannot be
-    compared on the others.
+    Flips are counted on the shared samples: the baseline did not learn from them and knows their classes. Where only
+    some samples are shared, `shared` has the measures of both models on these, because the models cannot be compared on
+    the others.
 
     A target of another kind than `classes` has its `kind` and `unit`, too, and the `change` of the errors.
 
@@ -143,7 +143,7 @@ def measure_model(
 
 
 def is_known(truths: Truths, target: Target, *, known: Target | None) -> NDArray[np.bool_]:
-    """Return (n,): whether the model in use knows what is true of each sample; `known` is its target, None for none.
+    """Return (n,): whether the model in use knows the truth of each sample; `known` is its target, None for none.
 
     The target is the candidate's. Both can be compared, so that numbers and steps are known.
     """
@@ -156,12 +156,12 @@ def is_known(truths: Truths, target: Target, *, known: Target | None) -> NDArray
 
 
 def share_unchanged(before: Answered, after: Answered) -> float:
-    """Return the share of samples whose answer stays: the one before counts as the truth of the one after."""
+    """Return the share of samples whose answer stays: the old answer counts as the truth of the new one."""
     return float(after.is_right(before.target.encode(pd.Series(before.shown(), dtype=str))).mean())
 
 
 def names_without_samples(measured: Mapping[str, Any], target: Target) -> list[str]:
-    """Return the classes, labels or steps that no sample has, of the measures of a model."""
+    """Return the classes, labels or steps without a sample, from the measures of a model."""
     counted = measured.get("recall") or {
         name: of_label for name, of_label in measured.get("labels", {}).items() if of_label["num"]
     }

@@ -1,4 +1,4 @@
-"""What params.yaml sets for the measures of a model."""
+"""The settings in params.yaml for the measures of a model."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Two models on the same samples, sample by sample, where samples may come in groups that flip together."""
+"""Compare two models on the same samples, sample by sample; samples may come in groups that flip together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,10 +29,10 @@ AT_ONCE = 2**24  # signs in memory
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """How much worse the candidate is than another model on each of n samples.
+    """The losses of the candidate against another model on each of n samples.
 
-    losses: (n,). Of classes 1 where the other model alone is right, -1 where the candidate alone is, else 0. Of other
-    kinds how far the candidate's error lies above the other's, in the target's unit.
+    losses: (n,). For classes 1 where only the other model is right, -1 where only the candidate is, else 0. For other
+    kinds the candidate's error minus the other's, in the target's unit.
     groups: (n,), the number of the group of each sample, from 0. Samples that are alike are one group.
     """
 
@@ -60,7 +60,7 @@ class Paired:
 
     @cached_property
     def standard_error(self) -> float:
-        """That of the mean, by groups, if both models are equally good."""
+        """The standard error of the mean, by groups, if both models are equally good."""
         return float(sqrt((self.sums**2).sum()) / max(self.num_samples, 1))
 
     @cached_property
@@ -72,7 +72,7 @@ class Paired:
     def p_value(self) -> float:
         """The one-sided p-value that the candidate is worse only by chance.
 
-        Of classes it is that of the exact sign-flip test by groups, which is McNemar's exact test where each sample is
+        For classes it is that of the exact sign-flip test by groups, which is McNemar's exact test where each sample is
         a group of its own.
         """
         if self.is_of_classes:
@@ -91,11 +91,11 @@ class Paired:
         return flips.smallest_detectable(significance=significance)
 
     def p_value_of_margin(self, margin: float) -> float:
-        """Return the p-value that the candidate looks so good although it truly loses the margin or more.
+        """Return the probability of results as good as these for a candidate that truly loses the margin or more.
 
-        Of classes it is Tango's score test for paired shares (Tango 1998), whose variance is that of the samples times
-        the design effect of the groups; see `tail`. Of other kinds it is a t-test by groups; of few differences it
-        would trust them too much, so that the p-value is 1.
+        For classes it is the p-value of Tango's score test for paired shares (Tango 1998), whose variance is that of
+        the samples times the design effect of the groups; see `tail`. For other kinds it is that of a t-test by groups,
+        or 1 for few differences, which a t-test would trust too much.
         """
         if self.is_of_classes:
             if not self.num_samples:
@@ -109,7 +109,7 @@ class Paired:
         return float(t_above((margin - self.mean) / standard_error, freedom))
 
     def bound(self, *, level: float) -> float | None:
-        """Return the upper bound of the true loss at a level such as 0.05; None if nothing is known.
+        """Return the upper bound of the true loss at a level such as 0.05; None if it is unknown.
 
         It is the smallest margin that the test of `p_value_of_margin` shows.
         """
@@ -127,7 +127,7 @@ class Paired:
     def interval(self, *, confidence: float) -> tuple[float, float] | None:
         """Return the ends of the two-sided interval of the true loss; None for too few differences.
 
-        Of classes they are the losses that Tango's score test does not refute.
+        For classes they are the losses that Tango's score test does not refute.
         """
         level = (1 - confidence) / 2
         if not self.is_of_classes:
@@ -145,8 +145,8 @@ class Paired:
             low, high = -1 + 1e-9, 1 - 1e-6  # never exactly 0 between: without flips it has no score
             for _ in range(40):
                 middle = (low + high) / 2
-                own = self.score(middle) if middle > 0 else -swapped.score(-middle)
-                low, high = (middle, high) if own < score else (low, middle)
+                reached = self.score(middle) if middle > 0 else -swapped.score(-middle)
+                low, high = (middle, high) if reached < score else (low, middle)
             return high
 
         return loss_at(-z), loss_at(z)
@@ -157,7 +157,7 @@ class Paired:
         return float(tango(negative, positive, self.num_samples, margin, self.design_effect(margin)))
 
     def design_effect(self, margin: float) -> float:
-        """Return by how much the groups multiply the variance of the sum of losses (Rao & Scott 1992), at least 1.
+        """Return the factor by which groups raise the variance of the sum of losses (Rao & Scott 1992), at least 1.
 
         One group of the `telling_size`, all of which flips, is added.
         """
@@ -166,7 +166,7 @@ class Paired:
         return max(between / (float((rests**2).sum()) + size), 1.0) if size else 1.0
 
     def samples_that_show(self, margin: float, *, level: float) -> int | None:
-        """Return how many held-out samples show the margin with the probability POWER, if both models are equal.
+        """Return the number of held-out samples that show the margin with the probability POWER, for two equal models.
 
         The share of flips, or the deviation of the differences, is assumed to stay the same. None if it is unknown.
         """
@@ -222,7 +222,7 @@ def tango(negative: Any, positive: Any, n: Any, margin: Any, design_effect: Any 
 def tail(z: Any, *, flips: Any, size: float) -> Any:
     """Return the p-values of z: of groups by Student's t, with as many degrees of freedom as groups flip, at least 1.
 
-    Few groups that flip tell the variance badly.
+    The variance is inexact where few groups flip.
 
     Args:
         flips: the samples that flip, or would flip if the loss is the margin; an array, as z.
@@ -235,8 +235,7 @@ def joint_p_values(paired: Paired, members: Sequence[NDArray[np.bool_]], *, num_
     """Return, for each slice, the p-value that the candidate is worse there, corrected for all slices together.
 
     It is the share of random choices of the groups' signs in which any slice looks as bad as this one (maxT, Westfall &
-    Young 1993). A slice looks as bad as its sum of losses over the root of its sum of squares. Slices may overlap and
-    be small.
+    Young 1993), by the sum of its losses over the root of their sum of squares. Slices may overlap and be small.
 
     Args:
         members: masks (n,).
@@ -249,7 +248,7 @@ def joint_p_values(paired: Paired, members: Sequence[NDArray[np.bool_]], *, num_
     sums = np.stack([by_group(losses * of[differ], groups) for of in members], axis=1)  # (groups, slices)
     sums = sums[np.abs(sums).sum(axis=1) > 0]
     scale = np.sqrt((sums**2).sum(axis=0))
-    scale[scale == 0] = np.inf  # without a flip nothing is known
+    scale[scale == 0] = np.inf  # a slice without a flip shows no loss
     observed = sums.sum(axis=0) / scale
     generator = np.random.default_rng(0)
     hits = np.ones(len(members))

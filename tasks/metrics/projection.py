@@ -6,7 +6,7 @@ from threadpoolctl import threadpool_limits
 
 MAX_FITTED = 10_000  # samples that the components are fitted to; more would turn the plane by less than a point's width
 CHUNK = 8192  # samples projected at once
-NUM_PROJECTIONS, NUM_ROUNDS = 12, 8  # of the search for two components: more change no place by a pixel
+NUM_PROJECTIONS, NUM_ROUNDS = 12, 8  # of the search for two components: more would move no place by a pixel
 FARTHEST = 0.05  # share of samples at each end of an axis that its scale ignores, so that outliers squeeze no others
 MARGIN = 1.6  # the plane shows this many times the range of the others; samples beyond it are drawn on the edge
 LARGEST = 65535  # the largest uint16

@@ -18,10 +18,10 @@ Array = NDArray[np.float64]
 def measures(answered: Answered, truths: Truths, *, num_bins: int) -> Measures:
     """Return the function that measures these probabilities (n, num_labels); truths (n, num_labels).
 
-    `mean_average_precision` and `macro_f1` are means over the labels that have samples. F1 is that of the labels said,
-    at the model's thresholds. `all_right` is the share of samples with every label right, `hamming` the share of wrong
-    labels. `calibration_error` is the mean over the labels of the distance between their probabilities, in bins, and
-    how often they are true.
+    `mean_average_precision` and `macro_f1` are means over the labels that have samples. F1 is that of the answered
+    labels, at the model's thresholds. `all_right` is the share of samples with every label right, `hamming` that of
+    wrong labels. `calibration_error` is the mean over the labels of the distance between their probabilities, in bins,
+    and how often they are true.
     """
     said, is_true = said_and_true(answered, truths)
     wrong = (said != is_true).mean(axis=1)
@@ -43,7 +43,7 @@ def measures(answered: Answered, truths: Truths, *, num_bins: int) -> Measures:
 
 
 def details(answered: Answered, truths: Truths) -> dict[str, Any]:
-    """Return the measures of each label; None for what a label without samples does not have."""
+    """Return the measures of each label; None for a measure that a label without samples does not have."""
     target = answered.target
     assert isinstance(target, Several)
     said, is_true = said_and_true(answered, truths)
@@ -72,7 +72,7 @@ def parts(truths: Truths, target: Target) -> Iterator[tuple[str, NDArray[np.bool
 
 
 def said_and_true(answered: Answered, truths: Truths) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return (n, num_labels) twice: whether each label is said, and whether it is true."""
+    """Return (n, num_labels) twice: whether each label is answered, and whether it is true."""
     assert isinstance(answered.target, Several)
     return answered.target.said(answered.answers), truths > 0.5
 

@@ -32,7 +32,7 @@ class Flips:
     probability that so many of the flips are negative if both models are equally good. Where samples come in groups,
     the signs of whole groups are flipped instead.
 
-    design_effect: by how much the groups multiply the variance; so many samples tell as much as one.
+    design_effect: the factor by which the groups raise the variance; so many samples are worth one.
     """
 
     negative: int
@@ -48,7 +48,7 @@ class Flips:
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorChange:
-    """How far the errors of the candidate lie above those of the baseline on the same samples, in the target's unit.
+    """The differences between the errors of the candidate and the baseline on the same samples, in the target's unit.
 
     mean, deviation: of the differences candidate - baseline, (num_samples,); 0 where there are none.
 
@@ -107,7 +107,7 @@ def compare_errors(
 
 
 def compare_errors_by(losses: NDArray[np.float64], *, groups: NDArray[np.int64] | None) -> ErrorChange:
-    """Compare two models by how far the candidate's errors lie above the other's (n,).
+    """Compare two models by `losses` (n,), the candidate's errors minus the other's.
 
     Where samples come in groups, the sums of groups are tested, and `deviation` is that of a sample that is alone.
     """
@@ -124,7 +124,7 @@ def compare_errors_by(losses: NDArray[np.float64], *, groups: NDArray[np.int64] 
 
 
 def differences(*, candidate: NDArray[np.float64], baseline: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far the candidate's errors lie above the baseline's (n,); 0 where only their last bits differ."""
+    """Return the candidate's errors minus the baseline's (n,); 0 where only their last bits differ."""
     least = EQUAL * float(baseline.mean()) if len(baseline) else 0.0
     return np.where(np.abs(candidate - baseline) > least, candidate - baseline, 0.0)
 
@@ -137,8 +137,8 @@ def by_group(values: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[
 def telling_size(groups: NDArray[np.int64]) -> float:
     """Return the size of a group that may decide alone: the mean of the sizes, each weighted by its square.
 
-    It is the size where all groups have one, and near that of the largest where the others are small. A variance that
-    is estimated by groups counts one such group more, because few large groups that happen to agree prove nothing.
+    It is the common size where all groups have one size, and near the largest where the others are small. A variance
+    that is estimated by groups counts one such group more, because a few large groups may agree by chance.
     """
     sizes = np.bincount(groups).astype(float)
     return float((sizes**3).sum() / max((sizes**2).sum(), 1.0))
@@ -171,9 +171,9 @@ def sign_flips_of_counts(sums: NDArray[np.float64]) -> float:
         return mcnemar(int((sums > 0).sum()), int((sums < 0).sum()))
     shares = np.ones(1)  # of choices, by the sum of the numbers whose sign is positive
     for size, count in zip(sizes, counts, strict=True):
-        own = np.zeros(size * count + 1)
-        own[::size] = heads(int(count))
-        shares = np.convolve(shares, own)
+        of_size = np.zeros(size * count + 1)
+        of_size[::size] = heads(int(count))
+        shares = np.convolve(shares, of_size)
     return float(min(shares[int(sums[sums > 0].sum()) :].sum(), 1.0))
 
 
@@ -207,10 +207,10 @@ def smallest_detectable_loss(flips: Flips, *, significance: float) -> float:
 
 
 def smallest_detectable_shortfall(least: float, *, num_samples: int, margin: float = 0.0) -> float:
-    """Return how far below its floor `least` a true share, 0..1, must be to be detected with the probability POWER.
+    """Return the shortfall of a true share, 0..1, below its floor `least` that is detected with the probability POWER.
 
-    It is detected if the measured share is below least + margin. This is the inverse of the exact binomial (Clopper &
-    Pearson 1934).
+    A shortfall is detected if the measured share is below least + margin. This is the inverse of the exact binomial
+    (Clopper & Pearson 1934).
     """
     fewest = ceil(round((least + margin) * num_samples, 9))  # hits that pass
     if fewest > num_samples:
@@ -219,7 +219,7 @@ def smallest_detectable_shortfall(least: float, *, num_samples: int, margin: flo
 
 
 def smallest_detectable_excess(ceiling: float, *, num_samples: int) -> float:
-    """Return how far above its ceiling a true share, 0..1, must be to be detected with the probability POWER."""
+    """Return the excess of a true share, 0..1, over its ceiling that is detected with the probability POWER."""
     fewest = floor(round(ceiling * num_samples, 9)) + 1  # hits that fail
     if fewest > num_samples:
         return 1 - ceiling

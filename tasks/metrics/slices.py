@@ -23,7 +23,7 @@ Part = tuple[str, NDArray[np.bool_]]
 
 
 def check_slices(rows: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Raise ValueError naming a column that the held-out rows of the manifest lack, or in which no row has a value."""
+    """Raise ValueError, with its name, for a column that the held-out rows lack, or in which no row has a value."""
     for column in columns:
         if column in (CLASS, SIZE):
             continue

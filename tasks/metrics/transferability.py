@@ -1,14 +1,14 @@
 """Score how well frozen vectors suit a target before any head is trained, in float64 and without random numbers.
 
-Of n samples with vectors (n, dim). Each score is the higher the better:
+The scores are those of n samples with vectors (n, dim). Each is the higher the better:
 
 - `logme`: LogME (You et al. 2021), the log evidence a sample of a Bayesian linear regression on the outputs;
 - `h_score`: the H-score with a shrunk covariance (Ibrahim et al. 2022), of classes alone;
-- `knn`: what the weighted nearest neighbours (Wu et al. 2018) of each sample say of it;
-- `probe`: what a ridge regression (Rifkin and Lippert 2007) of other samples says of each, in NUM_FOLDS folds.
+- `knn`: the answers of the weighted nearest neighbours of each sample (Wu et al. 2018);
+- `probe`: the answers of a ridge regression on other samples (Rifkin and Lippert 2007), in NUM_FOLDS folds.
 
-The last two leave each sample out of its own answer. Of classes they are accuracies, of numbers and several labels the
-explained variance (R²).
+The last two leave each sample out of its own answer. For classes they are accuracies, for numbers and several labels
+the explained variance (R²).
 """
 
 from dataclasses import dataclass
@@ -101,8 +101,8 @@ def logme(vectors: Floats, outputs: Floats) -> float:
     parts = (left.T @ outputs) ** 2  # (k, num_outputs)
     squares = (outputs**2).sum(axis=0)
     rests = np.maximum(squares - parts.sum(axis=0), NOISE * squares)
-    found = [most_evidence(sizes**2, part, rest, n=len(vectors)) for part, rest in zip(parts.T, rests, strict=True)]
-    return float(np.mean(found)) / len(vectors)
+    evidences = [most_evidence(sizes**2, part, rest, n=len(vectors)) for part, rest in zip(parts.T, rests, strict=True)]
+    return float(np.mean(evidences)) / len(vectors)
 
 
 def most_evidence(eigenvalues: Floats, parts: Floats, rest: float, *, n: int) -> float:
@@ -143,7 +143,7 @@ def h_score(vectors: Floats, labels: Labels) -> float:
 
 
 def neighbours(vectors: Floats, outputs: Floats) -> Floats:
-    """Return what the NEIGHBOURS nearest other samples say of each, (n, num_outputs), by the cosine of the centred."""
+    """Return the answers (n, num_outputs) of each sample's NEIGHBOURS nearest others, by cosines of centred vectors."""
     centred = vectors - vectors.mean(axis=0)
     lengths = np.linalg.norm(centred, axis=1, keepdims=True)
     unit = centred / np.where(lengths > 0, lengths, 1.0)
@@ -156,7 +156,7 @@ def neighbours(vectors: Floats, outputs: Floats) -> Floats:
 
 
 def probed(vectors: Floats, outputs: Floats) -> Floats:
-    """Return what a ridge regression of the other folds says of each sample, (n, num_outputs).
+    """Return the answers (n, num_outputs) to each sample of a ridge regression on the other folds.
 
     Features are standardised, as the head's are, and the intercept is free. The answers are exact: one decomposition
     gives those of every fold and penalty. The penalty is the one whose answers have the least squared error.

@@ -36,7 +36,7 @@ class Backbone(nn.Module):
     With a `power` p below 1, each feature x becomes about x |x|^(p - 1): a square root for 0.5. It tames large features
     (Perronnin et al. 2010, "Improving the Fisher Kernel").
 
-    `library` is where the network comes from, and `config` what else it is built from: of transformers its config.json.
+    `library` names where the network comes from. `config` has its further settings: of transformers the config.json.
 
     Raises ValueError for an unknown architecture, an unknown submodule, an image size that the network cannot take,
     resolutions that it cannot take or that are not below the image size, or a library that is not installed.

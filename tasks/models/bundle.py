@@ -93,7 +93,7 @@ def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> 
 
 
 def describe_backbone(backbone: Backbone | Encoder) -> dict[str, Any]:
-    """Return what model.json holds of a backbone besides its architecture."""
+    """Return the fields of model.json that describe a backbone besides its architecture."""
     if isinstance(backbone, Encoder):
         facts = backbone.transform.to_dict()
         encoder = {name: facts[name] for name in ("long", "max_tokens", "tokenizer_sha256")} | {
@@ -154,7 +154,7 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
 
 
 def check_is_bundle(folder: Path) -> None:
-    """Raise ValueError if there is nothing like a bundle in this place."""
+    """Raise ValueError if this place holds no bundle."""
     advice = "name the folder of a bundle; the model in use is data/models/baseline, which `dvc pull` brings"
     if not folder.is_dir():
         raise ValueError(f"{folder} is {'a file' if folder.exists() else 'not there'}: {advice}")
@@ -182,7 +182,7 @@ def opened(folder: Path) -> Iterator[tuple[BufferedReader, BufferedReader, Buffe
 def builder(
     description: Description, header: Header, tokenizer: BufferedReader | None
 ) -> Callable[[], Backbone | Encoder]:
-    """Return what builds the untrained backbone. Raises ValueError where the files cannot be those of one backbone."""
+    """Return a function that builds the untrained backbone. Raises ValueError where the files belong to no backbone."""
     if isinstance(description, TextDescription):
         return partial(Encoder, **encoder_parts(description.encoder, tokenizer))
     assert isinstance(description, ImageDescription)
@@ -245,7 +245,7 @@ def grafted(
     num_trunks: int | None = None,
     first: Backbone | Encoder | None = None,
 ) -> Classifier:
-    """Return the untrained classifier, with the described number of trunks or another one; `first` is built already."""
+    """Return the untrained classifier, with the described number of trunks or `num_trunks`; `first` is one of them."""
     fields = description.words if isinstance(description, TextDescription) else None
     factors = {target: Factors(**own.model_dump()) for target, own in fields.factors.items()} if fields else {}
     targets = targets_of(description.classes)

@@ -16,14 +16,14 @@ from tasks.targets.target import Facts, Target
 
 
 class Classifier(nn.Module):
-    """Maps what the backbone takes of n samples to logits (n, num_outputs), one tensor per target, in order.
+    """Maps n prepared samples to logits (n, num_outputs), one tensor per target, in order.
 
     A backbone of images takes them normalised, (n, 3, size, size); a text encoder takes packed token ids and lengths.
 
-    `targets` are what it answers, by name, or their facts, in the order of the heads. A head is one linear layer, or
-    two with `hidden_features` and a ReLU between them. `temperatures` divide the logits of a target before they become
-    answers; a target that is not named has 1.0. `words` are those of a classifier of texts that reads them too:
-    whoever answers joins their logits, because the backbone does not know the text.
+    `targets` are its targets by name, or their facts, in the order of the heads. A head is one linear layer, or two
+    with `hidden_features` and a ReLU between them. `temperatures` divide the logits of a target before they become
+    answers; a target that is not named has 1.0. `words` are those of a classifier of texts that reads them too: the
+    caller joins their logits, because the backbone does not know the text.
 
     The backbone is trunk 0. Targets may have other trunks, of the same architecture and transform: `trunks` are those
     from number 1 on, and `trunk_of` has the number of each target's own.

@@ -23,7 +23,7 @@ MOST_TARGETS = 1_000  # one head each; building this many takes half a second
 MOST_TERMS = 2**24  # of a vocabulary; those that are made here have fewer
 MOST_DOMAINS = 1_000  # that a classifier is adapted to
 MOST_ADAPTED = 10_000  # heads of all domains together
-MOST_REFERENCES = 100_000  # vectors that tell which samples are unlike all others; those that are made here have fewer
+MOST_REFERENCES = 100_000  # vectors to which samples are compared to find unlike ones; a training keeps fewer
 MOST_COMPONENTS = 4096  # of these
 NAMED = ("classes", "temperatures", "trunks", "domains", "statistics")  # where targets, classes and domains are named
 SHOWN = 60  # characters of a stranger's text that a message repeats
@@ -54,7 +54,7 @@ class TransformFields(Strict):
 
 
 class EncoderFields(Strict):
-    """What makes a text encoder besides its weights: its config.json, the pooling and the transform."""
+    """The parts of a text encoder besides its weights: its config.json, the pooling and the transform."""
 
     config: dict[str, Any]
     pooling: Literal["mean", "cls", "max"]
@@ -79,7 +79,7 @@ class WordFields(Strict):
 
 
 class UnlikeFields(Strict):
-    """What tells which samples are unlike those that the model was trained on, besides its tensors."""
+    """The settings of the test for samples unlike those of the training. Its vectors are tensors beside model.json."""
 
     num_references: Annotated[int, Field(ge=1, le=MOST_REFERENCES)]
     num_components: Annotated[int, Field(ge=1, le=MOST_COMPONENTS)]

@@ -1,4 +1,4 @@
-"""The domains that a classifier is adapted to: linear heads of each, and the layer that tells the domains apart.
+"""The domains that a classifier is adapted to: linear heads of each, and the layer that recognises the domain.
 
 A domain may have statistics of its own, by which the trunks' batch-normalisation layers normalise its samples.
 """
@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from tasks.models.normalisation import with_statistics
 from tasks.targets.head import Layer
 
-# what a person says in place of a domain's name: the one that the samples tell, and the general heads
+# words in place of a domain's name: the domain that the samples show, and the general heads
 AUTO = "auto"
 NONE = "none"
 
 
 class AdaptedHeads(nn.Module):
-    """Linear heads by domain and target, and the teller of domains.
+    """The linear heads by domain and target, and the teller: the layer that recognises a sample's domain.
 
     A head takes the vectors (n, dim) of its target's trunk. The teller takes those of the first trunk, and gives logits
-    (n, 1 + num_domains): that a sample is of the sources, then of each domain in the order of `targets_of`, which has
-    the targets with a head, by domain.
+    (n, 1 + num_domains): first of the sources, then of each domain in the order of `targets_of`, which has the targets
+    with a head, by domain.
 
     `statistics` (num_domains, num_trunks, 2, num_channels) are those of the domains in `statistics_of`, for each trunk
     as `normalisation.running_statistics` returns them; `shape` is (num_trunks, 2, num_channels). The heads of such a
@@ -54,7 +54,7 @@ class AdaptedHeads(nn.Module):
         `statistics` (num_trunks, 2, num_channels) are those of the domains that have some of their own.
 
         Raises:
-            ValueError: a domain has a name that means something else.
+            ValueError: a domain has a reserved name.
         """
         own = dict(sorted((statistics or {}).items()))
         sizes = {target: len(bias) for heads in layers.values() for target, (_, bias) in heads.items()}
@@ -94,7 +94,7 @@ class AdaptedHeads(nn.Module):
 
 
 def check_name_of_domain(*names: str) -> None:
-    """Raise ValueError where a domain has a name that means something else."""
+    """Raise ValueError where a domain has a reserved name."""
     for name in names:
         if name in (AUTO, NONE):
             raise ValueError(f"a domain is called {name!r}, which means something else: rename it")

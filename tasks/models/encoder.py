@@ -28,7 +28,7 @@ MOST = {"num_hidden_layers": 64, "hidden_size": 8192, "vocab_size": 1_000_000, "
 MOST_TOKENS = 8192  # of a text: a pass has as many
 MOST_PARTS = 256  # of any other number of parts of a network, such as layers or groups
 MOST_SIZE = 2**20  # of any other number
-# encoders of texts; other kinds of transformers are of images or sound, are decoders, or read files and addresses that
+# encoders of texts; other kinds of transformers read images or sound, are decoders, or open files and addresses that
 # their config.json names
 KINDS = (
     "albert", "bert", "camembert", "convbert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra",
@@ -36,7 +36,7 @@ KINDS = (
     "nomic_bert", "nystromformer", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "squeezebert",
     "xlm-roberta", "xlm-roberta-xl", "xmod",
 )  # fmt: skip
-# what a config.json may ask for besides a network: other outputs, or the same in pieces
+# settings of a config.json that change no network: other outputs, or the same in pieces
 OTHER_OUTPUTS = ("auto_map", "chunk_size_feed_forward", "output_attentions", "output_hidden_states", "return_dict")
 PARTS = re.compile(r"layer|group|block|depth|expert")
 _packed = local()  # the lengths of the texts of the pass that this thread computes
@@ -82,7 +82,7 @@ class Encoder(nn.Module):
         return self.pooled(self.hidden(ids, lengths))
 
     def hidden(self, ids: Tensor, lengths: Sequence[int]) -> Sequence[Tensor]:
-        """Return the last hidden states of packed texts, a tensor (length, dim) a text."""
+        """Return the last hidden states of packed texts, a tensor (length, dim) for each text."""
         if len(lengths) > 1 and not self.is_packable:
             return [self.hidden(part, [len(part)])[0] for part in torch.split(ids, list(lengths))]
         positions = torch.cat([torch.arange(length) for length in lengths]) + self.first_position
@@ -92,7 +92,7 @@ class Encoder(nn.Module):
         return torch.split(hidden, list(lengths))
 
     def pooled(self, hidden: Sequence[Tensor]) -> Tensor:
-        """Return the vectors (n, dim) float32 of n texts, of a tensor (length, dim) a text.
+        """Return the vectors (n, dim) float32 of n texts, from a tensor (length, dim) for each text.
 
         A GPU pools all texts at once, each by itself.
         """

@@ -91,7 +91,7 @@ def read_pooling(folder: Path) -> tuple[Pooling, bool]:
 
 
 def read_limit(folder: Path) -> int | None:
-    """Return how many tokens of a text the encoder's own files let it read; None where they name no number."""
+    """Return the limit of tokens in the encoder's own files; None where they name none."""
     for file, name in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
         limit = read_config(folder / file, {}).get(name)
         if isinstance(limit, int) and 8 <= limit < 10**6:  # transformers writes 10**30 for none

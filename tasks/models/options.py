@@ -1,4 +1,4 @@
-"""What params.yaml sets for the pretrained backbone."""
+"""The settings in params.yaml for the pretrained backbone."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 ADVICE = "save the state dict of a trained network, in float32"
-MEANS, VARIANCES = "running_mean", "running_var"  # end the names of what batch normalisation learned
+MEANS, VARIANCES = "running_mean", "running_var"  # the ends of the names of batch normalisation's statistics
 
 
 def fill(
@@ -71,7 +71,7 @@ def kind_problem(tensor: Tensor, *, is_float: bool) -> str:
 
 
 def number_problem(key: str, tensor: Tensor) -> str:
-    """Return what no number of a trained network can be; "" for possible numbers."""
+    """Return the fault of a tensor's numbers that no trained network can have; "" for possible numbers."""
     if tensor.is_floating_point() and not bool(tensor.float().isfinite().all()):  # the network holds float32
         return "has numbers that are not finite in float32"
     if key.endswith(VARIANCES) and bool((tensor < 0).any()):

@@ -17,7 +17,7 @@ from tasks.models.weight_folder import Pretrained, find_folder, is_triple, read_
 
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # classifiers that only pretraining uses
 POOLINGS = ("avg", "avgmax", "max", "token", "map")
-RESIZE = {"center": "shorter_side", "squash": "squash"}  # timm's crop_mode: what `Transform` calls it
+RESIZE = {"center": "shorter_side", "squash": "squash"}  # timm's crop_mode: its name in `Transform`
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 # of a network's model_args, those that are read, or that change no feature; so do the rates of dropout
 ARGUMENTS = (
@@ -45,8 +45,8 @@ def check_architecture(architecture: str) -> None:
 def build_network(architecture: str, config: dict[str, Any], *, image_size: int, is_pooled: bool) -> nn.Module:
     """Return the untrained network without classes: normalised images (n, 3, size, size) in, features (n, dim) out.
 
-    `config` may hold `global_pool`, how the features are pooled where that is not the network's own way. Whoever wants
-    the mean of the last map, `is_pooled`, takes it at `last_map`.
+    `config` may hold `global_pool`, the way features are pooled where it is not the network's own. With `is_pooled`
+    the caller takes the mean of the map at `last_map`.
 
     Raises ValueError if the architecture is unknown or cannot take images of that size (px).
     """
@@ -93,7 +93,7 @@ def last_map(network: nn.Module, images: Tensor) -> str:
 
 
 def find_pretrained(architecture: str, place: str | None) -> Pretrained:
-    """Return what makes a pretrained network besides its architecture.
+    """Return the parts of a pretrained network besides its architecture.
 
     Args:
         place: a safetensors file, whose transform is the architecture's own; a folder with the config.json and the

@@ -1,6 +1,6 @@
 """Image encoders of Hugging Face's transformers: build one from its config.json, and read its weights and transform.
 
-Of a model of images and texts, such as CLIP or SigLIP, it is the image tower. No code of a stranger is run.
+For a model of images and texts, such as CLIP or SigLIP, this is the image tower. No code of a stranger is run.
 
 It is imported only where `backbone.library` is transformers, and transformers itself only inside its functions.
 """
@@ -28,7 +28,7 @@ KINDS = (
     "dinov2_with_registers", "dinov3_convnext", "dinov3_vit", "efficientnet", "focalnet", "ijepa", "mobilenet_v2",
     "mobilevit", "regnet", "resnet", "siglip_vision_model", "swin", "swinv2", "vit", "vit_msn",
 )  # fmt: skip
-# what a config.json holds besides the network: names of classes, who made it, and code or formats that are not read
+# fields of a config.json that do not describe the network: names of classes, its author, code and unused formats
 NOT_OF_NETWORK = (
     "_name_or_path", "architectures", "auto_map", "dtype", "id2label", "label2id", "problem_type",
     "quantization_config", "torch_dtype", "transformers_version",
@@ -39,13 +39,13 @@ LARGE = 384
 
 
 def find_pretrained(architecture: str, place: str | None) -> Pretrained:
-    """Return what makes a pretrained image encoder: its config, its transform and the file of its weights.
+    """Return the parts of a pretrained image encoder: its config, its transform and the file of its weights.
 
     Args:
         architecture: the `model_type` of its config.json; of a model of images and texts, that of its image tower.
         place: a folder with config.json, preprocessor_config.json and model.safetensors, or its name on the hub.
 
-    Raises ValueError where a file is missing, is of another architecture, or asks for what is not built here.
+    Raises ValueError where a file is missing, is of another architecture, or asks for an unsupported network.
     """
     if place is None:
         raise ValueError("backbone.weights is random, which transformers cannot be: name a folder with config.json")
@@ -63,7 +63,7 @@ def find_pretrained(architecture: str, place: str | None) -> Pretrained:
 
 
 def tower_config(content: dict[str, Any]) -> dict[str, Any]:
-    """Return what a config.json says of the network that reads images."""
+    """Return the part of a config.json that describes the network for images."""
     vision = content.get("vision_config")
     if isinstance(vision, dict):
         content = {"model_type": f"{content.get('model_type')}_vision_model"} | vision
@@ -267,7 +267,7 @@ def attend(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers' report of what it loaded from the log: what is missing is an error here."""
+    """Keep transformers' report of loaded weights out of the log: a missing weight is an error here."""
     from transformers.utils import logging as own
 
     own.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""The part of a bundle that finds samples unlike anything the model was trained on."""
+"""The part of a bundle that finds samples unlike all those that the model was trained on."""
 
 from collections.abc import Mapping
 from typing import Self
@@ -12,10 +12,10 @@ PARTS = ("mean", "basis", "references")
 
 
 class Unlike(nn.Module):
-    """Holds what is kept of the first trunk's training vectors, and the limit beyond which a sample is unlike them.
+    """A summary of the first trunk's training vectors, and the limit beyond which a sample is unlike them.
 
-    It has no part in the forward pass: `tasks.prediction.unlike` asks it. What is kept is that of
-    `tasks.data.health.unlike`. `level` is the share of samples like the trained ones that are beyond the limit.
+    It has no part in the forward pass: `tasks.prediction.unlike` asks it. The summary is that of
+    `tasks.data.health.unlike`. `level` is the share of samples like the training's that lie beyond the limit.
     """
 
     mean: Tensor  # (dim,) float16

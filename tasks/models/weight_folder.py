@@ -33,8 +33,10 @@ MOST_BYTES = 2**22  # of a JSON file; those with the names of 20,000 classes hav
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """What makes a pretrained network of timm or transformers besides its architecture: its own config, the transform
-    that it was trained with, and the file of its weights, None for random ones."""
+    """The parts of a pretrained network of timm or transformers besides its architecture.
+
+    They are its own config, the transform that it was trained with, and the file of its weights, None for random ones.
+    """
 
     config: dict[str, Any]
     transform: Transform
@@ -79,7 +81,7 @@ def find_folder(place: str) -> Path:
 
 
 def _here() -> set[str]:
-    """Return the names in this folder: what begins with one is a path, and no name on the hub."""
+    """Return the names in this folder: a place that begins with one is a path, not a name on the hub."""
     return {path.name for path in Path().iterdir()}
 
 
@@ -130,7 +132,7 @@ def read_json(path: Path, default: Any = None) -> Any:
 
 
 def read_config(path: Path, default: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the names and values in a JSON file. Raises ValueError as `read_json` does, or where it holds no such."""
+    """Return the object in a JSON file. Raises ValueError as `read_json` does, or where the file holds no object."""
     content = read_json(path, default)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds {type(content).__name__}, expected names and values")
@@ -162,7 +164,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors by name, those of floats in float32; of 8 bits they stay, and are refused where used."""
+    """Return the tensors by name, floats in float32; floats of 8 bits stay, and are refused where they are used."""
     with opened(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     return {name: tensor.float() if tensor.dtype in FLOATS else tensor for name, tensor in tensors.items()}

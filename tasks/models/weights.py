@@ -36,11 +36,11 @@ from tasks.models.weight_folder import check_pin, read_tensors, split_pin
 
 logger = logging.getLogger("graftline")
 
-GLOBAL = re.compile(r"GLOBAL (\S+)")  # in torch's message: what a pickle would import
+GLOBAL = re.compile(r"GLOBAL (\S+)")  # in torch's message: the name that a pickle would import
 MOST_COPIES = 16  # of the weights in a checkpoint: an optimizer has two or three, a moving average one
 NUMBER_BYTES = 4
 BYTES_AT_ONCE = 2**20
-SPARE_BYTES = 2**28  # for a layer of many thousand classes, and for what else a checkpoint holds
+SPARE_BYTES = 2**28  # for a layer of many thousand classes, and for the rest of a checkpoint
 BYTEARRAY = b"\nbytearray\n"  # a pickle names it so; torch lets it make any number of bytes out of one number
 MOST_CROP, MOST_RESIZE = 1024, 2048  # px; a bundle takes no larger ones
 RANDOM = "random"  # instead of a weights name: an untrained backbone, for training from scratch
@@ -76,7 +76,7 @@ def load_backbone(
     Args:
         architecture: the name of a classifier in its library.
         weights: the torchvision name of weights (downloaded unless cached; their hash is checked), a safetensors or
-            state-dict file (loaded without running code), or "random". Of the other libraries see their
+            state-dict file (loaded without running code), or "random". For the other libraries see their
             `find_pretrained`; a state-dict file is not read. `@sha256:…` behind it allows no other file.
         library: torchvision, timm or transformers.
         features, power, flip, resolutions: see `Backbone`.
@@ -270,9 +270,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise ValueError(f"weights file {path} is not a whole safetensors file ({error}): copy it again") from error
     try:
-        with warnings.catch_warnings():  # of what is refused by name afterwards
+        with warnings.catch_warnings():  # about tensors that are refused by name afterwards
             warnings.simplefilter("ignore")
-            # mapped, so that only what is used is read; the older format cannot be
+            # mapped, so that only the tensors in use are read; the older format cannot be
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a stranger's file can make torch raise almost any error
         raise ValueError(
@@ -287,7 +287,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _why_unread(error: Exception) -> str:
-    """Return why torch read no state dict. Its own message advises to switch off what keeps a stranger's code out."""
+    """Return why torch read no state dict. Its own message advises to switch off the protection from foreign code."""
     if "weights_only" not in str(error):
         return one_line(error)
     named = GLOBAL.search(str(error))
@@ -302,7 +302,7 @@ def _header(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("transform", "")
     except SafetensorError:
-        return {}  # _read_state names what is wrong with it
+        return {}  # _read_state reports the fault
     try:
         return Transform.from_dict(json.loads(text)).to_dict() if text else {}
     except (ValueError, KeyError, TypeError) as error:

@@ -10,7 +10,7 @@ from tasks.text.words import Vocabulary
 
 
 class Words(nn.Module):
-    """Holds the tensors of the words of a classifier. Whoever answers takes them as NumPy arrays.
+    """The tensors of the words of a classifier. The code that answers takes them as NumPy arrays.
 
     Args:
         num_terms: of the vocabulary.

@@ -14,7 +14,7 @@ MODELS = {
     "head": "Head alone",
     "words_alone": "Words alone",
 }
-# by kind; the first one is what the top of the page shows
+# by kind; the top of the page shows the first one
 MEASURES = {
     "classes": {
         "accuracy": ("Accuracy", "higher"),

@@ -1,4 +1,4 @@
-"""Describe each domain for the page: what tells it apart, what was done about it, and the samples most unlike."""
+"""Describe each domain for the page: how it differs, what was done about it, and the samples most unlike the rest."""
 
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def bounded(unlike: pd.DataFrame, *, limit: int) -> pd.DataFrame:
 def describe_domains(
     domains: dict[str, Any], unlike: pd.DataFrame, *, metrics: dict[str, Any], previews: dict[str, str]
 ) -> list[dict[str, Any]]:
-    """Return what the page shows of every domain.
+    """Return the facts of every domain for the page.
 
     Args:
         domains: facts by name, as `adapt` writes them.
@@ -68,8 +68,8 @@ def describe_domains(
             "separation": separation(facts["separation"]),
             "is_adapted": facts["is_adapted"],
             "targets": [
-                described(target, own) | {"judged": judged(metrics.get(target, {}).get("domains", {}).get(name))}
-                for target, own in facts["targets"].items()
+                described(target, result) | {"judged": judged(metrics.get(target, {}).get("domains", {}).get(name))}
+                for target, result in facts["targets"].items()
             ],
             "sides": [
                 {"side": side, "rows": shown}
@@ -90,7 +90,7 @@ def separation(seen: dict[str, float]) -> dict[str, Any]:
 
 
 def described(target: str, facts: dict[str, Any]) -> dict[str, Any]:
-    """Return what was done for a target of a domain, in words, with the shares of its classes before and after."""
+    """Return the adaptation for a target of a domain in words, with the shares of its classes before and after."""
     method, labels = facts["method"], facts.get("labels")
     words = METHODS.get(method)
     if method == "align" and facts.get("align") in ALIGNED:

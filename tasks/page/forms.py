@@ -1,4 +1,4 @@
-"""The forms of the candidate on the page: what a file for other programs answers, its size and its time."""
+"""The forms of the candidate on the page: the answers of a file for other programs, its size and its time."""
 
 from typing import Any
 
@@ -19,10 +19,10 @@ def describe_forms(measured: dict[str, Any], subject: dict[str, Any], *, target:
     def shown(value: float) -> str:
         return figure(value, digits=3) + unit if key == "error" else f"{round(value, 4) + 0.0:.4f}".replace("-", "−")
 
-    def change(own: dict[str, Any]) -> str:
-        ends = own["interval"]
-        text = shown(own["change"])
-        sign = "" if text.startswith("−") or not own["change"] else "+"
+    def change(measures: dict[str, Any]) -> str:
+        ends = measures["interval"]
+        text = shown(measures["change"])
+        sign = "" if text.startswith("−") or not measures["change"] else "+"
         return sign + text + (f" ({shown(ends[0])} to {shown(ends[1])})" if ends else "")
 
     def costs(num_bytes: int, milliseconds: float) -> dict[str, str]:
@@ -33,9 +33,9 @@ def describe_forms(measured: dict[str, Any], subject: dict[str, Any], *, target:
     bundle = {"title": "Bundle", "value": shown(before), "change": "–", "changed": "–"}
     return [bundle | costs(subject["candidate_bytes"], subject["candidate_milliseconds"])] + [
         {
-            "title": TITLES[name], "value": shown(own[key]), "change": change(own),
-            "changed": f"{100 * own['changed']:.2f} %",
+            "title": TITLES[name], "value": shown(measures[key]), "change": change(measures),
+            "changed": f"{100 * measures['changed']:.2f} %",
         }
         | costs(subject["forms"][name]["bytes"], subject["forms"][name]["milliseconds"])
-        for name, own in sorted(forms.items(), key=lambda form: list(TITLES).index(form[0]))
+        for name, measures in sorted(forms.items(), key=lambda form: list(TITLES).index(form[0]))
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The health of the data on the page: what there is to look at, and how new batches differ."""
+"""The health of the data on the page: the samples to look at, and how new batches differ."""
 
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ MAX_PAIRS = 5  # of confused classes
 
 
 def describe_health(folder: Path) -> dict[str, Any]:
-    """Return what the page shows of the folder that audit wrote.
+    """Return the content of the folder that audit wrote, for the page.
 
     Returns:
-        counts: by what the suspects are, how many there are; those of which there are none are left out
+        counts: the number of suspects of each kind that has any
         rows: of the suspects, the surest of each kind
         drifts: a sentence a batch
         confusions: pairs of classes, with the share of both classes' samples that is taken for the other
-        weak: a sentence for each group that is answered worse
+        weak: a sentence for each group with worse answers
 
     Raises:
         ValueError: the folder is missing.

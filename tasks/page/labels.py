@@ -61,7 +61,7 @@ def curve(is_true: NDArray[np.bool_], probabilities: NDArray[np.float64], *, thr
     """
     order = np.argsort(-probabilities, kind="stable")
     ranked, hits = probabilities[order], is_true[order].cumsum()
-    is_end = np.append(ranked[1:] < ranked[:-1], True)  # equal probabilities are said together
+    is_end = np.append(ranked[1:] < ranked[:-1], True)  # equal probabilities count together
     recall = hits[is_end] / hits[-1]
     precision = hits[is_end] / (np.flatnonzero(is_end) + 1)
     few = np.unique(np.linspace(0, len(recall) - 1, min(len(recall), MAX_POINTS)).round().astype(int))

@@ -1,4 +1,4 @@
-"""What params.yaml sets for the report page."""
+"""The settings in params.yaml for the report page."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from tasks.text.options import Snippets
 
 @dataclass(frozen=True, kw_only=True)
 class PageOptions(Snippets, PictureSize):
-    """The title of the page, how much it shows, and what of a sample."""
+    """The title of the page, the amounts that it shows, and whether it shows the samples themselves."""
 
     title: str
     max_quarantined_rows: Count

@@ -1,4 +1,4 @@
-"""Say which answers are right, and count how the candidate and the model in use answer the same samples."""
+"""Mark the right answers, and count how the candidate and the model in use answer the same samples."""
 
 from typing import Any
 

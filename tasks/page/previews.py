@@ -1,4 +1,4 @@
-"""Make what the page shows of samples, as far as the modality and params.yaml let it."""
+"""Make the previews of samples for the page, as far as the modality and params.yaml allow it."""
 
 from dataclasses import dataclass
 from pathlib import Path

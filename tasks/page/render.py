@@ -46,9 +46,9 @@ def _rendered(folder: Path, name: str, content: dict[str, Any], *, style: str, s
 
 @cache
 def _environment(folder: Path) -> jinja2.Environment:
-    """Return what reads the templates of a folder, and the parts of them that all pages share.
+    """Return the Jinja environment that reads the templates of a folder, and the parts that all pages share.
 
-    It keeps what it compiled: that takes longer than a page.
+    It keeps the compiled templates: compiling takes longer than rendering a page.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, TEMPLATE]),

@@ -97,7 +97,7 @@ def ticks(bottom: float, top: float) -> list[float]:
 
 
 def groups(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return equal parts of the samples, from the lowest truths to the highest, with what the candidate said there."""
+    """Return equal parts of the samples, from the lowest truths to the highest, with the candidate's answers there."""
     ordered = rows.sort_values("label_value", kind="stable")
     count = min(MAX_GROUPS, max(len(rows) // LEAST_EACH, 1))
     described = []
@@ -122,7 +122,7 @@ def groups(rows: pd.DataFrame) -> list[dict[str, Any]]:
 def histogram(errors: Values, *, width: int = SIDE, height: int = 140) -> dict[str, Any]:
     """Return the bars of errors (n,), answer minus truth, and the numbers below them.
 
-    The axis ends at the largest of 99 % of the distances to zero; what is farther off is in the last bars. `quantiles`
+    The axis ends at the largest of 99 % of the distances to zero; errors beyond it are in the last bars. `quantiles`
     are rows of a table.
     """
     reach = float(np.quantile(np.abs(errors), 0.99, method="lower")) if len(errors) else 0.0

@@ -1,4 +1,4 @@
-"""Describe each target for the page: what it asks for, its measures, the comparison of models, and the drawings."""
+"""Describe each target for the page: its question, its measures, the comparison of models, and the drawings."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +33,7 @@ def describe_targets(
     subject: dict[str, Any],
     epochs: pd.DataFrame,
 ) -> list[dict[str, Any]]:
-    """Return what the page shows of every target. The first one has the sizes of the bundles, from `subject`."""
+    """Return the facts of every target for the page. The first one has the sizes of the bundles, from `subject`."""
     sizes = {model: subject[f"{model}_bytes"] for model in ("candidate", "baseline") if f"{model}_bytes" in subject}
     return [
         {

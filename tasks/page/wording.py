@@ -27,14 +27,14 @@ def unit_of(target: Target) -> str:
 
 
 def described(target: Target) -> str:
-    """Return what the target asks for, such as `one class of 10` or `a number, in degrees`."""
+    """Return the question of a target in words, such as `one class of 10` or `a number, in degrees`."""
     if isinstance(target, Number):
         return KINDS["number"] + (f", in {target.measure}" if target.measure else "")
     return f"{KINDS[target.kind]} {len(target.names):,}" + (" labels" if target.kind == "several" else "")
 
 
 def in_words(labels: Iterable[str], target: Target) -> list[str]:
-    """Return what a person reads of labels in the form of `Target.read`; an empty text where one is missing."""
+    """Return labels, in the form of `Target.read`, as words for people; an empty text where one is missing."""
     if isinstance(target, Number):
         return [figure(float(label)) + unit_of(target) if label else "" for label in labels]
     if isinstance(target, Several):

@@ -37,7 +37,7 @@ EVERY_COLUMN = pa.unify_schemas(SCHEMAS)
 
 @dataclass(frozen=True, kw_only=True)
 class LogLimits:
-    """When a file of the log ends, and how much is kept."""
+    """The limits of the log: when a file of it ends, and how much is kept."""
 
     max_rows: int = 20_000  # of a file
     max_seconds: float = 600.0  # from the first row of a file to its end
@@ -81,7 +81,7 @@ class AnswerLog:
             try:
                 self._journal.add(batch)
             except BaseException:
-                self._end()  # its last rows may be torn: what comes next begins a new one
+                self._end()  # its last rows may be torn: the next rows begin a new file
                 raise
 
     def turn(self, *, is_over: bool = False) -> None:
@@ -140,12 +140,12 @@ class Journal:
 
     def close(self) -> None:
         """Let go of the lock; the stream needs no end."""
-        with suppress(OSError):  # what it could not write is torn, which `make_whole` leaves out
+        with suppress(OSError):  # rows that it could not write are torn, and `make_whole` leaves them out
             self._file.close()
 
 
 def _new_file(folder: Path) -> BufferedWriter:
-    """Return a new journal, locked. Another process may take a journal for one that nobody holds until it is locked."""
+    """Return a new journal, locked. Until it is locked, another process may take it for an abandoned one."""
     while True:
         now = datetime.now(UTC)
         file = (folder / f".answers-{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}.journal").open("xb")
@@ -174,7 +174,7 @@ def make_whole(journal: Path) -> None:
 def _held(journal: Path) -> Iterator[bool]:
     """Hold the lock of a journal, and yield whether it could be had."""
     try:
-        file = journal.open("rb+")  # a disk on the network locks only what may be written
+        file = journal.open("rb+")  # a disk on the network locks only files that are open for writing
     except FileNotFoundError:  # another process made it whole
         yield False
         return
@@ -209,20 +209,20 @@ def answer_files(named: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for path in named:
         if path.is_dir():
-            own = sorted(path.glob(FILES))
-            if not own:
+            inside = sorted(path.glob(FILES))
+            if not inside:
                 raise ValueError(f"{path} has no {FILES}: name the folder of a service's log, or files of predictions")
-            files += own
+            files += inside
         elif holds_predictions(path):
             files.append(path)
         else:
-            found = "holds no predictions" if path.exists() else "is not there"
-            raise ValueError(f"{path} {found}: name files that `graftline predict` or `graftline serve` wrote")
+            problem = "holds no predictions" if path.exists() else "is not there"
+            raise ValueError(f"{path} {problem}: name files that `graftline predict` or `graftline serve` wrote")
     return list(dict.fromkeys(files))
 
 
 def read_answers(path: Path, columns: Sequence[str] = EVERY_COLUMN.names) -> pa.Table:
-    """Return the rows of a file of answers, with these columns of EVERY_COLUMN: what the file lacks is null.
+    """Return the rows of a file of answers, with these columns of EVERY_COLUMN; a column that the file lacks is null.
 
     Rows stand in the order in which they were answered. Those of a service have the time `answered_at` and the
     `model`; those that `predict` wrote have neither.

@@ -1,7 +1,7 @@
 """The one road from samples to answers: evaluate, smoke, predict, latency and the check of an export all take it.
 
 The vector of a sample passes through float16, as the embedding store keeps it. The precision is fp32 unless somebody
-chooses another, because every processor computes with it: what the gate judged is what answers, on any machine. The
+chooses another, because every processor computes with it: the model that the gate judged answers on any machine. The
 head computes each row by itself, so that no bit of an answer depends on the samples beside it. A head that reads words
 takes them from the text itself. Where targets have trunks of their own, each trunk gives a vector of the sample.
 """
@@ -46,7 +46,7 @@ class Answerer:
 
     `choices` are fields of `tasks.embedding.options.PlanOptions`. `ready` are trunks of another answerer with the same
     choices: those that the model has, too, are not made again. Raises ValueError if the model is a backbone without
-    targets, or if this machine lacks what is chosen.
+    targets, or if this machine lacks a chosen device, precision or runtime.
     """
 
     def __init__(self, model: Classifier, *, ready: Sequence[Trunk] = (), **choices: Any) -> None:
@@ -85,11 +85,11 @@ class Answerer:
         return self._model.domains if self._model else None
 
     def of_domain(self, domain: str) -> "Answerer":
-        """Return what answers to samples of a domain: see `Classifier.of_domain`.
+        """Return the answerer for samples of a domain: see `Classifier.of_domain`.
 
-        It has the same trunks, unless the domain has statistics of its own. Then these come first, and behind them
-        those of the targets without a head of the domain, and what finds samples unlike the trained ones knows no
-        vectors of such trunks: `unlike` is None.
+        It has the same trunks, unless the domain has statistics of its own. Then trunks with these statistics come
+        first, and behind them those of the targets without a head of the domain. `unlike` is None then, because the
+        detector knows no vectors of such trunks.
 
         Raises:
             KeyError: the classifier is not adapted to the domain.
@@ -135,8 +135,8 @@ class Answerer:
         """Return the calibrated answers to samples, of their vectors (n, dim) float16, a trunk, and their words (n)."""
         of_trunks = [
             answers({name: head for name, head in self.heads.items() if self.trunk_of[name] == number}, self.targets,
-                    own, words)
-            for number, own in enumerate(vectors)
+                    of_trunk, words)
+            for number, of_trunk in enumerate(vectors)
         ]  # fmt: skip
         return {name: of_trunks[self.trunk_of[name]][name] for name in self.targets}
 
@@ -150,7 +150,7 @@ class Answerer:
         parts = [self.vectors(self.stack(prepared[start : start + size])) for start in starts]
         if self.plan.device == "cuda":
             torch.cuda.synchronize()
-        return self.answers([torch.cat(own).numpy() for own in zip(*parts, strict=True)], words)
+        return self.answers([torch.cat(of_trunk).numpy() for of_trunk in zip(*parts, strict=True)], words)
 
 
 def heads_of(model: Classifier) -> dict[str, Head]:

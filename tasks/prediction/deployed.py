@@ -42,7 +42,7 @@ class Noise:
 
 
 class Deployed(nn.Module):
-    """The heads and temperatures of a classifier, behind what each modality makes of its inputs."""
+    """The heads and temperatures of a classifier, behind the part that computes vectors for its modality."""
 
     inputs: ClassVar[tuple[str, ...]]  # their names
 
@@ -54,7 +54,7 @@ class Deployed(nn.Module):
 
     def logits(self, features: Sequence[Tensor]) -> list[Tensor]:
         """(n, dim) of each trunk -> (n, num_outputs) of each target, before the temperature."""
-        rounded = [own.half().float() for own in features]  # like the vectors of the store
+        rounded = [of_trunk.half().float() for of_trunk in features]  # like the vectors of the store
         return [head(rounded[number]) for head, number in zip(self.heads, self.trunk_of, strict=True)]
 
     def answers(self, logits: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -80,10 +80,10 @@ class Deployed(nn.Module):
 
     @abstractmethod
     def metadata(self) -> dict[str, Any]:
-        """Return what a program has to know to make the inputs."""
+        """Return the facts that a program needs to make the inputs."""
 
     def files(self) -> dict[str, bytes]:
-        """Return what has to lie beside the file, by name."""
+        """Return the files that have to lie beside the exported one, by name."""
         return {}
 
 
@@ -166,7 +166,7 @@ class DeployedTexts(Deployed):
             network(input_ids=input_ids, attention_mask=attention_mask, position_ids=positions)
             for network in (self.network, *self.more)
         ]
-        return [self.pool(own.last_hidden_state.float(), attention_mask[..., None]) for own in hidden]
+        return [self.pool(output.last_hidden_state.float(), attention_mask[..., None]) for output in hidden]
 
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """(n, length, dim) and (n, length, 1) -> (n, dim), as `Encoder.pool` does with each text alone."""
@@ -224,7 +224,7 @@ class DeployedTexts(Deployed):
 
 
 class DeployedTextsAndWords(DeployedTexts):
-    """Takes a third input, `words` (n, num_terms) float32: what a text has of the vocabulary in the file beside it.
+    """Takes a third input, `words` (n, num_terms) float32: the terms of a text in the vocabulary beside the file.
 
     A row holds (1 + log(count)) * idf of each term that the text has, and is scaled to length 1.
     """

@@ -1,4 +1,4 @@
-"""Which heads answer: the general ones, or those of the domain that a person names or that the samples tell."""
+"""Choose the heads that answer: the general ones, or those of a domain that a person names or the samples show."""
 
 import logging
 import math
@@ -15,13 +15,13 @@ from tasks.targets.head import Head
 
 logger = logging.getLogger("graftline")
 
-NUM_TOLD = 512  # inputs whose samples tell the domain of all
+NUM_TOLD = 512  # inputs whose samples decide the domain of all
 NUM_ERRORS = 2  # standard errors by which a mean probability has to be above a half
 SHOWN = 300  # characters of the names of a stranger's domains
 
 
 def check_domain(domain: str, heads: AdaptedHeads | None) -> None:
-    """Raise ValueError unless `domain` is AUTO, NONE or one of the domains that there are heads of."""
+    """Raise ValueError unless `domain` is AUTO, NONE or a domain that has heads."""
     known = list(heads.targets_of) if heads else []
     if domain in (AUTO, NONE, *known):
         return
@@ -39,7 +39,7 @@ def of_named(answerer: Answerer, domain: str) -> Answerer:
 
 
 def of_told(answerer: Answerer, vectors: NDArray[np.float16]) -> Answerer:
-    """Return the answerer with the heads of the domain that samples are of, by their vectors (n, dim), n at least 1.
+    """Return the answerer with the heads of the samples' domain, found by their vectors (n, dim), n at least 1.
 
     The vectors are of the first trunk. A domain's heads answer where the mean of its probabilities is above a half by
     more than NUM_ERRORS standard errors of as many votes: above 0.95 for one sample, 0.60 for 100, 0.54 for 512.
@@ -60,9 +60,9 @@ def of_told(answerer: Answerer, vectors: NDArray[np.float16]) -> Answerer:
 
 
 def _of_domain(answerer: Answerer, domain: str, *, sure: str) -> Answerer:
-    own = answerer.of_domain(domain)
+    adapted = answerer.of_domain(domain)
     logger.info(
         "the domain is %s%s: its heads answer %s; probabilities are not calibrated on this domain",
-        on_one_line(domain), sure, ", ".join(map(on_one_line, own.adapted)),
+        on_one_line(domain), sure, ", ".join(map(on_one_line, adapted.adapted)),
     )  # fmt: skip
-    return own
+    return adapted

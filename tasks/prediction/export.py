@@ -1,6 +1,6 @@
 """Write a classifier as one file that other programs run, and check the file against the classifier.
 
-`tasks.prediction.deployed` says what the file takes, which is an image's pixels or a text's token ids. The file
+`tasks.prediction.deployed` defines the inputs of the file: an image's pixels or a text's token ids. The file
 contains normalisation, heads and calibration. The outputs are the answers, one tensor per target, as
 `Target.answers` returns them: probabilities (n, num_names) float32, or for a number (n, 3) float64, which are the value
 and the ends of its interval. The metadata has the facts of the targets and the transform.
@@ -38,7 +38,7 @@ Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 
 def export(model: Classifier, path: Path, *, format: str) -> float:
-    """Write the file, and what has to lie beside it: what makes the inputs of a text classifier.
+    """Write the file, and beside it the files that make the inputs of a text classifier.
 
     Return the largest difference between the file's answers and the classifier's.
 
@@ -125,7 +125,7 @@ def _write_onnx(form: Deployed, path: Path, targets: list[str], facts: dict[str,
 
 
 def make_room(graph: Any, targets: Sequence[str]) -> None:
-    """Rename the inner values of ONNX's graph that are called like a target: no two values may share a name."""
+    """Rename the inner values of ONNX's graph that have a target's name: no two values may share a name."""
     values = [*graph.initializers.values(), *(value for node in graph for value in node.outputs)]
     names = {value.name for value in values} | {*targets}
     outputs = {id(value) for value in graph.outputs}
@@ -137,7 +137,7 @@ def make_room(graph: Any, targets: Sequence[str]) -> None:
 
 
 def forget_the_exporter(graph: Any) -> None:
-    """Remove what the exporter notes of its own run, such as the paths of code: one model always makes one file."""
+    """Remove the exporter's notes about its own run, such as paths of code: one model always makes the same bytes."""
     graph.metadata_props.clear()
     for node in graph:
         node.metadata_props.clear()
@@ -148,7 +148,7 @@ def forget_the_exporter(graph: Any) -> None:
 
 
 def onnx_session(path: Path, names: Sequence[str], *, num_threads: int = 0) -> Run:
-    """Return what runs an ONNX file whose inputs have these names; `num_threads` 0 takes every core."""
+    """Return a function that runs an ONNX file whose inputs have these names; `num_threads` 0 takes every core."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

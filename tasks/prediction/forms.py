@@ -1,4 +1,4 @@
-"""The candidate as a file for other programs (ONNX, ONNX in int8), and what each file answers to held-out samples.
+"""The candidate as a file for other programs (ONNX, ONNX in int8), and the answers of each to held-out samples.
 
 A file has the candidate's general heads.
 """
@@ -26,7 +26,7 @@ from tasks.targets.head import NO_WORDS
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """A file, its answers to n samples, by target, and how long it takes for one sample on this processor."""
+    """A file, its answers to n samples, by target, and its time for one sample on this processor."""
 
     content: bytes
     answers: TargetAnswers
@@ -47,7 +47,7 @@ def ask_forms(
     Args:
         names: some of `onnx` and `int8`.
         samples: (n,) those that the files answer.
-        of_train: the first of them tell the ranges of int8.
+        of_train: samples of train; the first of them give the ranges of int8.
 
     Raises:
         ValueError: as for `export`, or a sample is missing.
@@ -84,11 +84,11 @@ def answers_of(
     parts = minibatches(len(samples), size=size)
     outputs = show(spread(parts, lambda rows: run(inputs_of(model, form, samples, rows))), total=len(parts))
     by_target = zip(model.targets, zip(*outputs, strict=True), strict=True)
-    return {name: np.concatenate([part.double().numpy() for part in own]) for name, own in by_target}
+    return {name: np.concatenate([part.double().numpy() for part in answers]) for name, answers in by_target}
 
 
 def calibration(model: Classifier, form: Deployed, of_train: Samples[Any]) -> list[tuple[Any, ...]] | None:
-    """Return the inputs of samples that tell the ranges of activations, of images alone."""
+    """Return the inputs of samples that give the ranges of activations; None for texts."""
     if model.backbone.transform.modality != "images":
         return None
     parts = minibatches(min(len(of_train), NUM_CALIBRATION), size=MINIBATCH)

@@ -43,8 +43,8 @@ class Parts:
 class Asked:
     """The answers of each model, by name, and those of the candidate to altered samples, by alteration.
 
-    A sample of a domain that a model is adapted to is answered by its heads of that domain. `general` are the answers
-    of the candidate's general heads to all samples.
+    Where a model is adapted to the domain of a sample, its heads of that domain answer. `general` are the answers of
+    the candidate's general heads to all samples.
 
     Where a model reads words, they come from the samples themselves, not from the store.
 
@@ -67,7 +67,7 @@ def ask(
     alterations: Sequence[str],
     show: Show = lambda items, total: items,
 ) -> Asked:
-    """Return every model's answers to the samples of manifest rows, and the candidate's answers to altered samples.
+    """Return every model's answers to the samples in rows of the manifest, and the candidate's to altered samples.
 
     Args:
         answerers: by name; one is called `candidate`.
@@ -120,12 +120,12 @@ def ask(
         for domain in answerer.domains.statistics_of if answerer.domains else ():
             places = np.flatnonzero(domains == domain).tolist()
             if places:
-                own = ask(
+                of_domain = ask(
                     {"candidate": answerer.of_domain(domain)}, rows.iloc[places], raw=raw, store=store, parts=parts,
                     alterations=alterations if name == "candidate" else (), show=show,
                 )  # fmt: skip
-                put(models[name], own.models["candidate"], places)
-                for alteration, answers in own.altered.items():
+                put(models[name], of_domain.models["candidate"], places)
+                for alteration, answers in of_domain.altered.items():
                     put(altered[alteration], answers, places)
     return Asked(models=models, general=general, altered=altered, features=features[0])
 
@@ -138,12 +138,12 @@ def by_domain(
     *,
     domains: NDArray[np.object_],
 ) -> TargetAnswers:
-    """Return the general heads' answers with those to samples of an adapted domain replaced by its own heads' answers.
+    """Return the general heads' answers; to samples of an adapted domain those of the domain's own heads instead.
 
     A domain with statistics of its own is left as it is: its heads take other vectors.
 
     Args:
-        vectors: those of the samples (n, dim), a trunk; the words and the domains (n,) are theirs, too.
+        vectors: those of the samples (n, dim), one array for each trunk; `words` and `domains` (n,) are theirs, too.
     """
     answers = {target: values.copy() for target, values in general.items()} if answerer.domains else general
     known = answerer.domains
@@ -152,9 +152,9 @@ def by_domain(
             continue
         rows = np.flatnonzero(domains == domain).tolist()
         if rows:
-            own_words = [words[row] for row in rows] if words else []
-            own = answerer.of_domain(domain).answers([of_trunk[rows] for of_trunk in vectors], own_words)
-            put(answers, own, rows)
+            its_words = [words[row] for row in rows] if words else []
+            of_domain = answerer.of_domain(domain).answers([of_trunk[rows] for of_trunk in vectors], its_words)
+            put(answers, of_domain, rows)
     return answers
 
 
@@ -181,18 +181,18 @@ def in_names_of(
     An unknown class has the probability zero. A target of classes that the model does not know has equal probabilities;
     one of another kind, or one that cannot be compared because its unit or its steps are others, is left out.
     """
-    found = {}
+    answered = {}
     for name, target in wanted.items():
         aligned = known[name].aligned(answers[name], target) if name in known else None
         if aligned is not None:
-            found[name] = Answered(*aligned)
+            answered[name] = Answered(*aligned)
         elif isinstance(target, Classes):
-            found[name] = Answered(np.full((num_rows, len(target.names)), 1 / len(target.names)), target)
-    return found
+            answered[name] = Answered(np.full((num_rows, len(target.names)), 1 / len(target.names)), target)
+    return answered
 
 
 def prediction_table(rows: pd.DataFrame, name: str, truths: Truths, by_model: Mapping[str, Answered]) -> pd.DataFrame:
-    """Return a row a sample that has the target: its label, and each model's answer.
+    """Return a row for each sample that has the target: its label, and each model's answer.
 
     For classes each answer has the probabilities of answer and label. For other kinds it has `_error` and `_is_right`,
     and the `_probabilities` in the order of the names; for a number its `_value`, and the `_low` and `_high` end of its

@@ -66,8 +66,8 @@ class RemoteRow:
 class Input:
     """A sample to classify, or the `reason` why it cannot be one.
 
-    `path` is its name for people. `place` is where its bytes are, for `read_input`. What has no place has its bytes as
-    `content`, or is `decoded` already, or has a `reason`.
+    `path` is its name for people. `place` is where its bytes are, for `read_input`. An input without a place has its
+    bytes as `content`, or is `decoded` already, or has a `reason`.
     """
 
     path: str
@@ -87,7 +87,7 @@ def find_inputs(
 ) -> Iterator[Input]:
     """Yield every sample below the named paths and addresses, in their order; inside a folder in sorted order.
 
-    Anything that cannot be a sample is yielded with a reason. Paths for which `left_out` is true are skipped.
+    A file that cannot be a sample is yielded with a reason. Paths for which `left_out` is true are skipped.
 
     Args:
         named: paths; a str is an address.
@@ -236,8 +236,8 @@ def _in_remote_table(file: RemoteFile, *, texts: TextTables, may_only_label: boo
             if not names:
                 raise UnreadableTableError("a table of paths is read from this machine alone: copy it")
         except BROKEN as error:
-            said = one_line(error).replace("scan.encoding", "--encoding").replace(str(table), file.address)
-            yield _defect(file.address, "unreadable_table", said)
+            problem = one_line(error).replace("scan.encoding", "--encoding").replace(str(table), file.address)
+            yield _defect(file.address, "unreadable_table", problem)
             return
         for item in _in_text_table(table, root=None, texts=texts):
             path, detail = (text.replace(str(table), readable(file.address), 1) for text in (item.path, item.detail))

@@ -1,4 +1,4 @@
-"""How long a classifier takes for one sample."""
+"""Measure the time that a classifier takes for one sample."""
 
 import statistics
 import time
@@ -14,7 +14,7 @@ from tasks.targets.head import NO_WORDS
 from tasks.text.transform import MOST_WINDOWS
 
 NUM_RUNS = 20
-NUM_WARM = 3  # before them, which are slower
+NUM_WARM = 3  # runs before them, which are slower
 MEDIAN_TOKENS = 64  # of a text, where the lineage of a model has no median of its own
 
 
@@ -30,8 +30,8 @@ class Latency:
 def latency(model: Classifier, lineage: Mapping[str, Any]) -> Latency:
     """Return the time from one prepared sample to its answers, on this processor: the median of NUM_RUNS.
 
-    The sample is a grey image, or a text of the median length of those that the model learned from: what it shows or
-    says makes no difference.
+    The sample is a grey image, or a text of the median length of those that the model learned from. Its content makes
+    no difference.
     """
     answerer = Answerer(model, device="cpu", minibatch_size=1)
     prepared = example(answerer.transform, lineage)

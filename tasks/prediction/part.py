@@ -19,7 +19,7 @@ from tasks.models.domains import AUTO, NONE
 from tasks.prediction.answers import Answerer
 from tasks.prediction.inputs import Input, RemoteRow
 from tasks.prediction.reading import Limits, Reading
-from tasks.prediction.stream import Answers, answer_minibatch, embedded_stream, told_stream
+from tasks.prediction.stream import Answers, answer_minibatch, embedded_stream, stream_with_heads
 
 MINIBATCHES_AT_ONCE = 8  # of a part: seconds of work, which the death of a process costs
 
@@ -31,7 +31,7 @@ class AnswerPart:
     Args:
         bundle: the folder of the model.
         choices: fields of `tasks.embedding.options.PlanOptions`, each with its value.
-        domain: whose heads answer; never AUTO where the model has domains.
+        domain: the domain whose heads answer; never AUTO where the model has domains.
         recipe: of the process that shares out the work, as JSON.
     """
 
@@ -44,7 +44,7 @@ class AnswerPart:
     recipe: str
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> list[Answers]:
-        """Raise ValueError where answers here would differ, and what `answer_minibatch` raises."""
+        """Return the answers. Raises ValueError where they would differ here, and the errors of `answer_minibatch`."""
         answerer, reading = _ready(self)
         size = answerer.plan.minibatch_size
         inputs = [of_row(row) for row in rows]
@@ -70,7 +70,7 @@ def _ready(part: AnswerPart) -> tuple[Answerer, Reading]:
 
 
 def recipe_of(answerer: Answerer) -> dict[str, Any]:
-    """Return what the bits of the answers depend on besides the sample."""
+    """Return everything that the bits of the answers depend on besides the sample."""
     recipe: dict[str, Any] = json.loads(json.dumps(answerer.plan.recipe()))
     return recipe | {"weights": [trunk.fingerprint for trunk in answerer.trunks]}
 
@@ -79,9 +79,9 @@ def answers_of_cluster(
     inputs: Iterator[Input], answerer: Answerer, *, reading: Reading, bundle: Path, choices: dict[str, Any],
     domain: str, address: str | None,
 ) -> Iterator[Answers]:  # fmt: skip
-    """Yield what `answer_stream` does, from the nodes of a Ray cluster; the first samples tell the domain here."""
+    """Yield the answers of `answer_stream`, from the nodes of a Ray cluster; the domain is decided here."""
     if domain == AUTO and answerer.domains is not None:
-        domain, inputs = told_here(inputs, answerer, reading=reading)
+        domain, inputs = domain_here(inputs, answerer, reading=reading)
     part = AnswerPart(
         bundle=bundle.absolute(), choices=tuple(sorted(choices.items())), limits=reading.limits,
         columns=None if reading.columns is None else tuple(reading.columns), encoding=reading.encoding, domain=domain,
@@ -96,8 +96,8 @@ def answers_of_cluster(
         yield answers
 
 
-def told_here(inputs: Iterator[Input], answerer: Answerer, *, reading: Reading) -> tuple[str, Iterator[Input]]:
-    """Return the domain that the first samples tell, or NONE, and all the inputs again."""
+def domain_here(inputs: Iterator[Input], answerer: Answerer, *, reading: Reading) -> tuple[str, Iterator[Input]]:
+    """Return the domain of the first samples, or NONE, and all the inputs again."""
     taken: list[Input] = []
 
     def take() -> Iterator[Input]:
@@ -105,9 +105,9 @@ def told_here(inputs: Iterator[Input], answerer: Answerer, *, reading: Reading) 
             taken.append(item)
             yield item
 
-    told = told_stream(embedded_stream(take(), answerer, reading=reading), answerer)
-    adapted = next((own.adapted for own, (decoded, _) in told if decoded.places), {})
-    told.close()
+    with_heads = stream_with_heads(embedded_stream(take(), answerer, reading=reading), answerer)
+    adapted = next((answering.adapted for answering, (decoded, _) in with_heads if decoded.places), {})
+    with_heads.close()
     return next(iter(adapted.values()), NONE), chain(taken, inputs)
 
 

@@ -107,7 +107,8 @@ def rows(
     embeddings = np.hstack(answers.vectors) if has_embeddings and answers.places else None  # (m, dim of all trunks)
     numbers = {place: number for number, place in enumerate(answers.places)}
     cells = {
-        name: cells_of(targets[name], own, top_k=top_k, in_words=in_words) for name, own in answers.answers.items()
+        name: cells_of(targets[name], of_target, top_k=top_k, in_words=in_words)
+        for name, of_target in answers.answers.items()
     }
     for place, (item, sample_id) in enumerate(zip(answers.inputs, answers.sample_ids, strict=True)):
         for target in targets:
@@ -126,7 +127,7 @@ def rows(
 def cells_of(
     target: Target, answers: NDArray[np.float64], *, top_k: int, in_words: bool
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Return the cells (m) that say the answers (m, …) of a target, by column."""
+    """Return the cells (m) for the answers (m, …) of a target, by column."""
     columns: dict[str, list[Any]] = {"label": target.in_words(answers) if in_words else target.shown(answers)}
     if (said := target.said_probabilities(answers)) is not None:
         columns["probability"] = said.tolist()

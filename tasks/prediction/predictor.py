@@ -27,8 +27,8 @@ Sample: TypeAlias = str | Path | NDArray[np.uint8]
 class Predictor:
     """A loaded bundle. Its answers are those of `python -m tasks.predict`, to the last bit.
 
-    `domain` is the one that the samples are of, among those that the model is adapted to. "none" asks the general
-    heads; "auto" lets the samples tell the domain, anew at each call. `choices` are fields of
+    `domain` is the domain of the samples, among those that the model is adapted to. "none" asks the general
+    heads; "auto" finds the domain by the samples, anew at each call. `choices` are fields of
     `tasks.embedding.options.PlanOptions`, such as device="cpu".
 
     Raises:
@@ -50,7 +50,7 @@ class Predictor:
 
     @property
     def targets(self) -> dict[str, Target]:
-        """Return the targets, each with its kind and what is known of it, such as the unit of a number."""
+        """Return the targets, each with its kind and its facts, such as the unit of a number."""
         return self.answerer.targets
 
     @property
@@ -63,9 +63,9 @@ class Predictor:
     ) -> pd.DataFrame:  # fmt: skip
         """Return a row for each sample and target, in order.
 
-        The columns are those of the Parquet file that `python -m tasks.predict` writes. What is no sample has a
-        `reason` and no label. A path may be a folder or a table, too. `top_k` is the length of a row's `top_labels`.
-        `domain` is the one that all samples are of; None is what the model was loaded with.
+        The columns are those of the Parquet file that `python -m tasks.predict` writes. An input that is no sample has
+        a `reason` and no label. A path may be a folder or a table, too. `top_k` is the length of a row's `top_labels`.
+        `domain` is the domain of all samples; None takes the one that the model was loaded with.
 
         Raises:
             ValueError: paths are mixed with arrays or texts, an array is not uint8 (height, width, 3) or (height,
@@ -137,8 +137,8 @@ def _kind_of(items: list[Any], kinds: dict[type, str], *, expected: str) -> str:
             raise ValueError(f"{type(item).__name__}{place} is neither {expected}")
     counts = {name: sum(isinstance(item, kind) for item in items) for kind, name in kinds.items()}
     if all(counts.values()):
-        said = " and ".join(f"{number} {name}" for name, number in counts.items())
-        raise ValueError(f"{said} are mixed: ask for them apart")
+        counted = " and ".join(f"{number} {name}" for name, number in counts.items())
+        raise ValueError(f"{counted} are mixed: ask for them apart")
     return next((name for name, number in counts.items() if number), "")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 LAYERS = ["Conv", "Gemm", "MatMul"]
-NUM_CALIBRATION = 128  # samples that tell the ranges of activations
+NUM_CALIBRATION = 128  # samples that give the ranges of activations
 MINIBATCH = 16
 
 Inputs = Sequence[tuple[Tensor, ...]]  # of minibatches
@@ -28,7 +28,7 @@ def write_int8(path: Path, exported: Path, *, names: Sequence[str], calibration:
 
     Args:
         names: those of the file's inputs.
-        calibration: what tells the ranges of activations; None finds them anew for each sample.
+        calibration: the inputs that give the ranges of activations; None finds the ranges anew for each sample.
     """
     import onnx
     from onnxruntime import quantization
@@ -55,7 +55,9 @@ def reader(names: Sequence[str], calibration: Inputs) -> Any:
 
         def get_next(self) -> dict[str, Any] | None:
             inputs = next(self.left, None)
-            return None if inputs is None else {name: own.numpy() for name, own in zip(names, inputs, strict=True)}
+            return (
+                None if inputs is None else {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+            )
 
     return Reader()
 

@@ -17,7 +17,7 @@ from tasks.text.options import TextLimits
 
 @dataclass(frozen=True, kw_only=True)
 class Limits(SizeLimits, TextLimits):
-    """The most that a sample of a stranger may have."""
+    """The limits of a sample from a stranger."""
 
     min_image_size: int = 1  # px
     max_image_pixels: int = 100_000_000
@@ -27,13 +27,13 @@ class Limits(SizeLimits, TextLimits):
 
 
 class Reading:
-    """How the samples of a model's modality are found, read and decoded.
+    """The way to find, read and decode the samples of a model's modality.
 
     Args:
         transform: the model's, which knows its modality.
         lineage: the model's, which names the columns that make a text.
         columns: those that make a text, instead.
-        encoding: of texts; None is UTF-8, or what the mark at a file's start says.
+        encoding: of texts; None is UTF-8, or the encoding that the mark at a file's start names.
 
     Raises:
         ValueError: the model reads images and is given columns or an encoding, or its lineage names no columns.
@@ -54,10 +54,12 @@ class Reading:
         self.is_text = transform.modality == "text"
         if not self.is_text and (columns or encoding):
             raise ValueError("the model reads images: --text-columns and --encoding are for models of texts")
-        own = lineage.get("text_columns")
-        if own is not None and not (isinstance(own, list) and own and all(isinstance(name, str) for name in own)):
-            raise ValueError(f"the bundle names the text_columns {str(own)[:60]}, expected a list of names")
-        self.tables = TextTables(text_columns=columns or own, encoding=encoding) if self.is_text else None
+        of_model = lineage.get("text_columns")
+        if of_model is not None and not (
+            isinstance(of_model, list) and of_model and all(isinstance(name, str) for name in of_model)
+        ):
+            raise ValueError(f"the bundle names the text_columns {str(of_model)[:60]}, expected a list of names")
+        self.tables = TextTables(text_columns=columns or of_model, encoding=encoding) if self.is_text else None
         room: Any = text if self.is_text else images
         self.decode: Callable[[bytes], Any] = partial(
             room.decode_stranger, limits=self.limits, shorter_side=transform.shorter_side
@@ -84,7 +86,7 @@ class Reading:
         )  # fmt: skip
 
     def remarks(self, sample: Any) -> dict[str, Any]:
-        """Return what the model does not see of a sample: a text may be cut, or have unknown tokens."""
+        """Return remarks on a sample that the model does not see in full: a text may be cut, or have unknown tokens."""
         if not self.is_text:
             return {}
         return {

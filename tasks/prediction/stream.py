@@ -1,6 +1,6 @@
-"""Answers to a stream of inputs: what the model says of each sample, or the reason why it says nothing.
+"""Answer a stream of inputs: for each sample the model's answers, or the reason why there are none.
 
-No more is kept than the beginning that tells the domain: any number of inputs may pass.
+Only the inputs at the beginning, which decide the domain, are kept: any number of inputs may pass.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -43,7 +43,7 @@ class Answers:
 
 @dataclass(kw_only=True)
 class Decoded:
-    """A minibatch on its way: its inputs, and those that are samples, stacked; None where there is none, or no more."""
+    """A minibatch on its way: its inputs, and the samples among them, stacked; None without any, or once released."""
 
     inputs: list[Input]
     sample_ids: list[str]
@@ -62,8 +62,8 @@ def answer_stream(
     """Yield the answers to minibatches, in the order of the inputs.
 
     Args:
-        domain: whose heads answer, one that `check_domain` allows. AUTO is the one that most of the first samples are
-            of: the NUM_TOLD inputs from the first sample on wait for each other.
+        domain: the domain whose heads answer, one that `check_domain` allows. AUTO takes the domain of the first
+            samples: the NUM_TOLD inputs from the first sample on wait until it is known.
 
     Raises:
         ValueError: an answer is not finite; the first such sample is named.
@@ -72,9 +72,11 @@ def answer_stream(
     if not is_told:
         answerer = of_named(answerer, domain)
     minibatches = embedded_stream(inputs, answerer, reading=reading)
-    with_heads = told_stream(minibatches, answerer) if is_told else ((answerer, each) for each in minibatches)
-    for own, (decoded, vectors) in with_heads:
-        yield _answers(decoded, vectors, own)
+    with_heads = (
+        stream_with_heads(minibatches, answerer) if is_told else ((answerer, minibatch) for minibatch in minibatches)
+    )
+    for answering, (decoded, vectors) in with_heads:
+        yield _answers(decoded, vectors, answering)
 
 
 def answer_minibatch(inputs: Iterable[Input], answerer: Answerer, *, reading: Reading) -> Answers:
@@ -89,7 +91,7 @@ def answer_minibatch(inputs: Iterable[Input], answerer: Answerer, *, reading: Re
     vectors = answerer.vectors(decoded.stacked) if decoded.stacked is not None else []
     if vectors and answerer.plan.device == "cuda":
         torch.cuda.synchronize()
-    return _answers(decoded, [own.numpy() for own in vectors] or _no_vectors(answerer), answerer)
+    return _answers(decoded, [of_trunk.numpy() for of_trunk in vectors] or _no_vectors(answerer), answerer)
 
 
 def _answers(decoded: Decoded, vectors: list[NDArray[np.float16]], answerer: Answerer) -> Answers:
@@ -97,8 +99,8 @@ def _answers(decoded: Decoded, vectors: list[NDArray[np.float16]], answerer: Ans
     _check_finite(answers, decoded, targets=answerer.targets)
     remarks = decoded.remarks
     if answerer.unlike and decoded.places:
-        found = find_unlike(answerer.unlike, vectors[0]).tolist()
-        remarks = [remark | {UNLIKE: is_unlike} for remark, is_unlike in zip(remarks, found, strict=True)]
+        are_unlike = find_unlike(answerer.unlike, vectors[0]).tolist()
+        remarks = [remark | {UNLIKE: is_unlike} for remark, is_unlike in zip(remarks, are_unlike, strict=True)]
     return Answers(
         inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places, remarks=remarks,
         vectors=vectors, answers=answers, adapted=answerer.adapted,
@@ -109,13 +111,13 @@ def _no_vectors(answerer: Answerer) -> list[NDArray[np.float16]]:
     return [np.empty((0, answerer.dim), np.float16) for _ in answerer.trunks]
 
 
-def told_stream(
+def stream_with_heads(
     minibatches: Iterator[Embedded], answerer: Answerer
 ) -> Generator[tuple[Answerer, Embedded], None, None]:
-    """Yield each minibatch with what answers it: the heads of the domain that the first samples tell.
+    """Yield each minibatch with its answerer, which has the heads of the first samples' domain.
 
-    The samples among the NUM_TOLD inputs from the first sample on tell it, whatever the size of a minibatch is. They
-    wait until it is known. Where the domain has statistics of its own, samples are embedded again.
+    The samples among the NUM_TOLD inputs from the first sample on decide the domain, whatever the size of a minibatch.
+    They wait until it is known. Where the domain has statistics of its own, samples are embedded again.
     """
     waiting: list[Embedded] = []
     places: list[int] = []  # of the samples among the inputs that wait
@@ -132,12 +134,12 @@ def told_stream(
             break
     if waiting:
         num_told = sum(place - places[0] < NUM_TOLD for place in places)
-        own = of_told(answerer, np.concatenate([vectors[0] for _, vectors in waiting])[:num_told])
+        answering = of_told(answerer, np.concatenate([vectors[0] for _, vectors in waiting])[:num_told])
         for decoded, vectors in chain(waiting, minibatches):
-            if own.trunks is not answerer.trunks and decoded.stacked is not None:
-                vectors = embedded_again(decoded, own)
+            if answering.trunks is not answerer.trunks and decoded.stacked is not None:
+                vectors = embedded_again(decoded, answering)
             decoded.stacked = None
-            yield own, (decoded, vectors)
+            yield answering, (decoded, vectors)
 
 
 def embedded_again(decoded: Decoded, own: Answerer) -> list[NDArray[np.float16]]:
@@ -150,7 +152,7 @@ def embedded_again(decoded: Decoded, own: Answerer) -> list[NDArray[np.float16]]
 
 
 def embedded_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Reading) -> Iterator[Embedded]:
-    """Yield what is read of minibatches, and the samples' vectors, in the order of the inputs."""
+    """Yield the minibatches as they are read, with the samples' vectors, in the order of the inputs."""
     remaining = iter(inputs)
     size = answerer.plan.minibatch_size
     minibatches = iter(lambda: list(islice(remaining, size)), [])
@@ -167,11 +169,11 @@ def embedded_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Rea
     keeps_stacked = answerer.domains is not None and bool(answerer.domains.statistics_of)
     none = _no_vectors(answerer)
     for decoded, computed in in_turn(minibatches, read, compute, device=answerer.plan.device):
-        yield decoded, [own.numpy() for own in computed] or none
+        yield decoded, [of_trunk.numpy() for of_trunk in computed] or none
 
 
 def read_minibatch(inputs: Iterable[Input], answerer: Answerer, *, reading: Reading) -> Decoded:
-    """Return a minibatch as the transform prepares it. What is no sample has the reason."""
+    """Return a minibatch as the transform prepares it. An input that is no sample gets the reason."""
     decoded = Decoded(inputs=[], sample_ids=[], places=[], remarks=[], stacked=None, words=[])
     prepared = []
     for place, item in enumerate(inputs):

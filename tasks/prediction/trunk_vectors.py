@@ -18,7 +18,7 @@ from tasks.prediction.answers import Answerer
 
 @dataclass(frozen=True, kw_only=True)
 class TrunkVectors:
-    """Vectors by target, those of the trunk that is the target's own.
+    """The vectors of samples by target, each from the target's own trunk.
 
     The vectors of a trunk that is still the pretrained backbone lie in `embeddings`. Another trunk embeds the samples,
     by the same road as the held-out ones, and the store keeps the vectors.
@@ -42,7 +42,7 @@ class TrunkVectors:
     show: Show = lambda items, total: items
 
     def recipe(self, trunk: int) -> str:
-        """Return how a trunk makes vectors: the fingerprint of its weights and its transform."""
+        """Return the recipe of a trunk's vectors: the fingerprint of its weights and its transform."""
         return self.answerer.trunks[trunk].fingerprint
 
     def samples(self, positions: NDArray[np.intp]) -> Samples[Any]:

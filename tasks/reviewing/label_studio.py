@@ -12,7 +12,7 @@ from tasks.targets.several import Several
 from tasks.targets.target import Target
 
 TASKS, CONFIG = "label_studio.json", "label_studio.xml"
-SAMPLE = "sample"  # the name of what is labelled, in the configuration and in the data of a task
+SAMPLE = "sample"  # the name of the sample, in the configuration and in the data of a task
 SERVED = "/".join(["", "data", "local-files", "?d="])  # a file below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT
 
 Answered = Sequence[Mapping[str, str]]  # by sample, the label that the model answers for each target
@@ -42,14 +42,14 @@ def tasks_of(
     """Return a task for each sample, with the model's answers as predictions.
 
     Args:
-        samples: `sample`, an address or a text, and what else a task keeps, such as `sample_id`.
+        samples: `sample`, an address or a text, and other fields that a task keeps, such as `sample_id`.
         model: the version of the model that answers; "" where there is none.
     """
     tasks = []
-    for sample, own in zip(samples, answers, strict=True):
+    for sample, answer in zip(samples, answers, strict=True):
         task: dict[str, Any] = {"data": dict(sample)}
-        if own:
-            result = [_result(name, label, targets[name]) for name, label in own.items()]
+        if answer:
+            result = [_result(name, label, targets[name]) for name, label in answer.items()]
             task["predictions"] = [{"model_version": model, "result": result}]
         tasks.append(task)
     return tasks
@@ -66,9 +66,9 @@ def _result(name: str, label: str, target: Target) -> dict[str, Any]:
 
 
 def labels_in(path: Path, targets: Mapping[str, Target]) -> Iterator[tuple[str, str, str, str]]:
-    """Yield sample_id, target, label and the person, of each finished annotation of an export as JSON.
+    """Yield sample_id, target, label and person of each finished annotation in an export as JSON.
 
-    An annotation that was skipped has no label. The person is "" where the export does not say.
+    An annotation that was skipped has no label. The person is "" where the export names none.
 
     Raises:
         ValueError: the file is no such export, or a task of it has a label that its target cannot have.
@@ -99,7 +99,7 @@ def _labels(results: Any, targets: Mapping[str, Target], *, place: str) -> Itera
             raise ValueError(f"{place} labels {printable(name)!r}, expected one of {', '.join(targets)}")
         value = result.get("value")
         given = value.get("number", value.get("choices")) if isinstance(value, dict) else None
-        if isinstance(given, list) and all(isinstance(each, str) for each in given):
+        if isinstance(given, list) and all(isinstance(choice, str) for choice in given):
             is_one = not isinstance(targets[name], Several)
             if is_one and len(given) != 1:
                 raise ValueError(f"{place} has {len(given)} choices for {name}, expected one")

@@ -19,22 +19,22 @@ def blank_table(
     answers: Sequence[Mapping[str, str]],
     targets: Sequence[str],
 ) -> pd.DataFrame:
-    """Return a row for each sample: what it is, a blank cell for each target, and what the model answers.
+    """Return a row for each sample: its names, a blank cell for each target, and the model's answers.
 
     Args:
-        rows: batch, path, sample_id and why the sample was chosen.
+        rows: batch, path, sample_id and the reason of the choice.
         content: a column that shows the sample: its file or its text.
     """
     blank = pd.DataFrame({**content, **dict.fromkeys(targets, "")})
-    said = pd.DataFrame(
+    suggestions = pd.DataFrame(
         {
-            answer_of(name, targets): [own[name] for own in answers]
+            answer_of(name, targets): [answer[name] for answer in answers]
             for name in targets
             if answers and name in answers[0]
         },
         index=blank.index,
     )
-    return blank.join(said).join(rows[[WHY, "batch", "path", SAMPLE_ID]])
+    return blank.join(suggestions).join(rows[[WHY, "batch", "path", SAMPLE_ID]])
 
 
 def answer_of(target: str, targets: Sequence[str]) -> str:

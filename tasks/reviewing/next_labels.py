@@ -1,7 +1,7 @@
-"""Choose the unlabelled samples that teach most once they are labelled: those in doubt, and those far from the known.
+"""Choose the unlabelled samples whose labels would teach most: those in doubt, and those far from labelled ones.
 
 The least margin (Scheffer et al. 2001) finds samples between two answers. Greedy k-centre (Gonzalez 1985; as a core
-set, Sener and Savarese 2018) finds samples that no labelled one is near.
+set, Sener and Savarese 2018) finds samples without a labelled one nearby.
 """
 
 from collections.abc import Mapping
@@ -56,23 +56,23 @@ def choose(
 def least_margins(
     answers: Mapping[str, NDArray[np.float64]], targets: Mapping[str, Target]
 ) -> NDArray[np.float64] | None:
-    """Return (n,) how sure the answers to each sample are, from 0 to 1; None where no target tells.
+    """Return (n,) how sure the answers to each sample are, from 0 to 1; None where no target has margins.
 
     The margins of a target are compared by their ranks. A sample counts by the target that is the least sure of it.
     """
     ranks = [
         np.argsort(np.argsort(margins, kind="stable"), kind="stable") / max(len(margins), 1)
-        for name, own in answers.items()
-        if (margins := margins_of(own, targets[name])) is not None
+        for name, of_target in answers.items()
+        if (margins := margins_of(of_target, targets[name])) is not None
     ]
     return np.min(ranks, axis=0) if ranks else None
 
 
 def margins_of(answers: NDArray[np.float64], target: Target) -> NDArray[np.float64] | None:
-    """Return the margin (n,) of a target's answers: how far each is from being another answer.
+    """Return the margin (n,) of a target's answers: the distance of each from becoming another answer.
 
-    It is how much likelier the first class or step is than the second, or how far the nearest of several labels is from
-    its threshold. All intervals of a number are equally wide, so that it has none.
+    For classes and steps it is the difference between the two highest probabilities, for several labels the distance of
+    the nearest label from its threshold. Numbers have none, because all their intervals are equally wide.
     """
     if isinstance(target, Number):
         return None

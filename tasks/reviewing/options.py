@@ -1,4 +1,4 @@
-"""What params.yaml sets for the choice of the samples to label next."""
+"""The settings in params.yaml for the choice of the samples to label next."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from tasks.machine.bounds import Count, Fraction
 
 @dataclass(frozen=True, kw_only=True)
 class LabelOptions:
-    """How many samples are chosen, and the share of them that is chosen for coverage instead of doubt."""
+    """The number of samples that are chosen, and the share of them that is chosen for coverage instead of doubt."""
 
     count: Count
     coverage: Fraction

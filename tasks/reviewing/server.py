@@ -1,7 +1,7 @@
-"""Serve the review page to the browser of one person on this machine, and append what is decided to the corrections.
+"""Serve the review page to the browser of one person on this machine, and append the decisions to the corrections.
 
-Only who has the secret of the printed address gets an answer, and only by the names of this machine: another page that
-is open in the browser, another user of the machine, and a name that leads here get none.
+Only a request with the secret of the printed address, and to a name of this machine, gets an answer: another page in
+the browser, another user of the machine, and another host name that leads here get none.
 """
 
 import base64
@@ -48,7 +48,7 @@ Preview = Callable[[str, bool], str]  # sample_id, and whether it is to be large
 
 @dataclass(frozen=True, kw_only=True)
 class Review:
-    """What is reviewed, by whom, and where decisions go.
+    """The subject of a review: the samples, the person who reviews them, and the place of the decisions.
 
     `preview` raises ValueError where a sample cannot be shown. `shown` are the sample_ids that it may be asked for.
     """
@@ -62,7 +62,7 @@ class Review:
     shown: frozenset[str]
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(24))  # of the address, then of a cookie
     tickets: set[str] = field(default_factory=set)  # that stand for the secret once
-    token: str = field(default_factory=lambda: secrets.token_urlsafe(24))  # of the page, for what it changes
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24))  # of the page, for its changes
 
 
 def application(review: Review, *, port: int) -> Starlette:
@@ -95,9 +95,11 @@ def application(review: Review, *, port: int) -> Starlette:
         return JSONResponse(
             {
                 "tiles": [tile.facts() for tile in review.tiles],
-                "decisions": {sample_id: told(own) for sample_id, own in held.items() if sample_id in known},
+                "decisions": {sample_id: as_shown(rows) for sample_id, rows in held.items() if sample_id in known},
                 "kinds": KINDS,
-                "targets": {name: {"kind": own.kind, "names": list(own.names)} for name, own in review.targets.items()},
+                "targets": {
+                    name: {"kind": target.kind, "names": list(target.names)} for name, target in review.targets.items()
+                },
                 "modality": review.modality,
                 "who": review.who,
             }
@@ -112,7 +114,7 @@ def application(review: Review, *, port: int) -> Starlette:
         except (ValueError, OSError) as error:
             return PlainTextResponse(on_one_line(str(error)), status_code=404)
         kept = {"Cache-Control": "private, max-age=3600"}
-        if review.modality == "text":  # whatever it begins with
+        if review.modality == "text":  # even one that begins like an image's data URI
             return PlainTextResponse(shown, headers=kept)
         return Response(base64.b64decode(shown.partition(",")[2]), media_type="image/webp", headers=kept)
 
@@ -126,7 +128,7 @@ def application(review: Review, *, port: int) -> Starlette:
             held = standing(read_corrections(review.corrections)).get(row.sample_id, [])
         except (ValueError, OSError) as error:
             return PlainTextResponse(on_one_line(str(error)), status_code=400)
-        return JSONResponse({"decisions": told(held), "added": len(added)})
+        return JSONResponse({"decisions": as_shown(held), "added": len(added)})
 
     async def decision(request: Request) -> Response:
         if not is_same(request.headers.get("x-review-token", ""), review.token):
@@ -197,12 +199,12 @@ def correction_of(wanted: Any, *, known: set[str], targets: Mapping[str, Target]
 
 
 def is_same(given: str, secret: str) -> bool:
-    """Return whether a secret is given, in a time that tells nothing about it."""
+    """Return whether a secret is the given one, in a time that does not depend on it."""
     return secrets.compare_digest(given.encode(), secret.encode())
 
 
-def told(rows: Sequence[Correction]) -> list[dict[str, str]]:
-    """Return the rows that hold for a sample, as the page shows them."""
+def as_shown(rows: Sequence[Correction]) -> list[dict[str, str]]:
+    """Return the rows in force for a sample, as the page shows them."""
     return [
         {"action": row.action, "target": row.target, "label": row.label, "who": on_one_line(row.who), "when": row.when}
         for row in rows

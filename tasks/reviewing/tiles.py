@@ -1,4 +1,4 @@
-"""Gather the samples that a person may want to look at, a tile a sample, with all reasons to look at it."""
+"""Gather the samples that a person may want to look at, a tile for each, with all reasons to look at it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ KINDS = {  # the kinds of reasons to look at a sample, as the page lists them
     "next_to_label": "label next",
     "error": "errors of the model",
 }
-COPIES = (COPY, NOT_A_SAMPLE, "exact_duplicate", "duplicate_path")  # of these there is nothing to decide
+COPIES = (COPY, NOT_A_SAMPLE, "exact_duplicate", "duplicate_path")  # these need no decision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Reason:
 
 @dataclass(kw_only=True)
 class Tile:
-    """A sample: its place, its labels by target, why to look at it, and its twin, if any, with its labels."""
+    """A sample: its place, its labels by target, the reasons to look at it, and its twin, if any, with its labels."""
 
     sample_id: str
     batch: str
@@ -90,18 +90,18 @@ def gather(
     known = [name for name in targets if name in manifest]
     ledger = read_text_table(validated / "quarantine.csv")
     pool = set(manifest.loc[manifest["split"] == POOL, "sample_id"])
-    found = [
+    reasons = [
         *_suspects(health),
         *_near_duplicates(audit),
         *_quarantined(ledger),
         *_chosen(chosen, list(targets), pool),
         *_errors(evaluation, in_use),
     ]
-    about = {each for sample_id, twin, _ in found for each in (sample_id, twin)}
+    about = {identity for sample_id, twin, _ in reasons for identity in (sample_id, twin)}
     rows = _rows(manifest, about)
     outside = _rows(ledger[~ledger["reason"].isin(COPIES)], about)
     tiles: dict[str, Tile] = {}
-    for sample_id, twin, reason in found:
+    for sample_id, twin, reason in reasons:
         tile = tiles.get(sample_id)
         if tile is None and (row := rows.get(sample_id)):
             tile = Tile(
@@ -113,7 +113,7 @@ def gather(
             tile = Tile(
                 sample_id=sample_id, batch=row["batch"], path=row["path"], split="", labels={}, is_shown=is_shown
             )
-        if tile is None:  # the table is of data that is gone
+        if tile is None:  # the table lists samples that are gone
             continue
         tiles[sample_id] = tile
         tile.reasons.append(reason)
@@ -163,7 +163,7 @@ def _quarantined(ledger: pd.DataFrame) -> Found:
 
 
 def _chosen(folder: Path, targets: list[str], pool: set[str]) -> Found:
-    """Yield what `tasks.label` chose and what has no label yet."""
+    """Yield the samples that `tasks.label` chose and that have no label yet."""
     if not (folder / LABELS).is_file():
         return
     for row in read_filled(folder / LABELS).to_dict("records"):
@@ -186,9 +186,11 @@ def _errors(evaluation: Path, in_use: str | None) -> Found:
         return
     wrong = table[~right_answers(table, model=model) & table[model].notna().to_numpy()]
     order = [name for name in (f"{model}_label_probability", "sample_id") if name in wrong]
-    whose = "the model in use" if in_use in (subject["baseline"], subject["candidate"]) and in_use else "the candidate"
+    model_name = (
+        "the model in use" if in_use in (subject["baseline"], subject["candidate"]) and in_use else "the candidate"
+    )
     for row in wrong.sort_values(order).to_dict("records"):
-        detail = f"held out: {whose} answers {row[model]!r}"
+        detail = f"held out: {model_name} answers {row[model]!r}"
         yield row["sample_id"], "", Reason(
             kind="error", detail=detail, target=str(row["target"]), suggested=str(row[model])
         )  # fmt: skip

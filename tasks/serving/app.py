@@ -1,4 +1,4 @@
-"""The HTTP interface of a service: /predict, /health, /metrics, and a page that says so."""
+"""The HTTP interface of a service: /predict, /health, /metrics, and a page that describes them."""
 
 import asyncio
 import time
@@ -29,12 +29,12 @@ EXAMPLE = {
 }
 NOT_IN_ANSWERS = ("embedding", "answered_at")
 
-Ask = Callable[[str], Awaitable[dict[str, Any]]]  # what a method of `Service` returns in each replica, by its name
+Ask = Callable[[str], Awaitable[dict[str, Any]]]  # the name of a method of `Service` -> its result in each replica
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestLimits:
-    """The most that a request may have."""
+    """The limits of a request."""
 
     max_bytes: int = 64_000_000  # of the body
     max_total_bytes: int = 256_000_000  # of the bodies of all requests that are not answered yet
@@ -75,7 +75,7 @@ def make_app(
             raise RefusedError(504, f"no answer within {limits.seconds:g} s: send fewer samples") from None
         finally:
             bodies.forget(num_bytes)
-        predictions = [_shown(row) for own in answered for row in own]
+        predictions = [_shown(row) for rows in answered for row in rows]
         service.counters.seconds.observe(time.perf_counter() - start)
         is_whole = all(row["reason"] != NOT_COMPUTED for row in predictions)
         return JSONResponse({"predictions": predictions}, status_code=200 if is_whole else 500)
@@ -84,12 +84,12 @@ def make_app(
     async def health(request: Request) -> Response:
         if not request.scope[IS_KNOWN]:
             return JSONResponse({"status": service.status})
-        own = service.health()
+        here = service.health()
         if ask_replicas is None:
-            return JSONResponse(own)
+            return JSONResponse(here)
         replicas = await ask_replicas("health")
-        is_ok = all(health["status"] == "ok" for health in (own, *replicas.values()))
-        return JSONResponse(own | {"status": "ok" if is_ok else "degraded", "replicas": replicas})
+        is_ok = all(health["status"] == "ok" for health in (here, *replicas.values()))
+        return JSONResponse(here | {"status": "ok" if is_ok else "degraded", "replicas": replicas})
 
     @app.get("/metrics", summary="Counters, in the text format of Prometheus.")
     async def metrics() -> Response:
@@ -114,7 +114,7 @@ def make_app(
 
 
 class Bodies:
-    """The bodies of requests that are not answered yet: how long they may take, and how many bytes they may have."""
+    """The bodies of unanswered requests, with the limits of their time and their bytes."""
 
     def __init__(self, limits: RequestLimits) -> None:
         self._limits = limits
@@ -149,7 +149,7 @@ class Bodies:
         return bytes(body)
 
     def forget(self, num_bytes: int) -> None:
-        """Take note that a body of so many bytes is no longer needed."""
+        """Note that a body of so many bytes is no longer needed."""
         self._num_bytes -= num_bytes
 
     def _too_large(self) -> RefusedError:
@@ -162,7 +162,7 @@ def _shown(row: Row) -> dict[str, Any]:
 
 
 def _about_predict(modality: str) -> dict[str, Any]:
-    """Return what OpenAPI says of /predict."""
+    """Return the OpenAPI description of /predict."""
     form = {"type": "object", "additionalProperties": {"type": "string", "format": "binary"}}
     columns = {field.name: {"description": str(field.type)} for field in EVERY_COLUMN}
     row = {"type": "object", "properties": {name: columns[name] for name in columns if name not in NOT_IN_ANSWERS}}

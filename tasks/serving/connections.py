@@ -1,4 +1,4 @@
-"""Connections that cost little: one that asks nothing is closed, and never keeps another from asking."""
+"""The connections of the server: an idle one is closed, and never keeps another from asking."""
 
 import asyncio
 import time
@@ -14,8 +14,8 @@ IDLE_SECONDS = 10.0  # until the head of the next request is there, and until th
 class Connection(H11Protocol):
     """An HTTP connection of uvicorn.
 
-    Where MOST_CONNECTIONS are open, a new one takes the place of another: of those that have not asked a whole request,
-    the one that got its last answer the longest time ago.
+    Where MOST_CONNECTIONS are open, a new one takes the place of another: of those without a whole request, the one
+    that got its last answer the longest time ago.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -24,8 +24,10 @@ class Connection(H11Protocol):
         self._timer = self.loop.call_later(IDLE_SECONDS, self._look)
         if len(self.connections) > MOST_CONNECTIONS:
             connections: Any = self.connections  # all of this class
-            others = [own for own in connections if own is not self and not own._is_answered]
-            last: Any = min(others, key=lambda own: own._idle_since, default=self)
+            others = [
+                connection for connection in connections if connection is not self and not connection._is_answered
+            ]
+            last: Any = min(others, key=lambda connection: connection._idle_since, default=self)
             last._abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,4 +1,4 @@
-"""Who may ask: the hosts and origins that a browser names, and the token."""
+"""Check who may ask: the hosts and origins that a browser names, and the token."""
 
 import hmac
 import json
@@ -14,7 +14,7 @@ from tasks.serving.counters import Counters
 LOCAL_NAME = "localhost"
 HEALTH = "/health"
 PATHS = ("/predict", HEALTH, "/metrics", "/openapi.json", "/")
-IS_KNOWN = "graftline.is_known"  # of a scope: whether whoever asks has the token, or needs none
+IS_KNOWN = "graftline.is_known"  # of a scope: whether the caller has the token, or needs none
 LEAST_TOKEN = 16  # characters
 HEADERS = [
     (b"cache-control", b"no-store"),
@@ -26,8 +26,8 @@ HEADERS = [
 class Guard:
     """Refuses a request from another web page, to an unknown host, or without the token, before its body is read.
 
-    A page whose own name leads to this machine (DNS rebinding) names a host that is unknown. A number is no name, so
-    every address is taken as a host. `/health` needs no token.
+    A page whose own name leads to this machine (DNS rebinding) names an unknown host. Every address in numbers is
+    allowed as a host, because it is no name. `/health` needs no token.
 
     Args:
         names: of hosts, besides localhost.

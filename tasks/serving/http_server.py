@@ -12,7 +12,7 @@ BACKLOG = 2048  # connections that wait to be accepted
 
 
 def server_of(app: ASGIApp, *, seconds: float) -> uvicorn.Server:
-    """Return a server that, once it is told to end, gives the requests that came before `seconds` to be answered."""
+    """Return a server that ends on a signal, but gives earlier requests `seconds` to be answered."""
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a stranger's requests would fill the log
     return uvicorn.Server(
         uvicorn.Config(

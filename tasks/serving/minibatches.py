@@ -1,4 +1,4 @@
-"""Answers samples of many callers together: each core takes what waits, up to a minibatch, and computes it.
+"""Answers samples of many callers together: each core takes the waiting samples, up to a minibatch, and computes them.
 
 Nobody waits for a minibatch to fill: while all cores compute, samples gather by themselves.
 """
@@ -31,7 +31,7 @@ Log = Callable[[list[Row], ModelInUse], None]
 
 
 class BusyError(Exception):
-    """Too many samples wait."""
+    """The error of a request that comes while too many samples wait."""
 
 
 class Asked:
@@ -72,7 +72,7 @@ class Minibatches:
     """The samples that wait, and threads that answer them.
 
     Args:
-        log: is handed all rows before they go out, with their model; it has to catch its own errors.
+        log: gets all rows, with their model, before they go out; it has to catch its own errors.
         top_k: the length of a row's `top_labels`.
         max_waiting: samples; more are refused.
         num_threads: None is one a core.
@@ -147,7 +147,7 @@ class Minibatches:
             pass
 
     def _work_once(self) -> bool:
-        """Answer what waits, or wait for it, and return whether there is more to come.
+        """Answer the waiting samples, or wait for some, and return whether more may come.
 
         While it waits, a thread has no model: one that is out of use leaves the memory.
         """
@@ -171,25 +171,25 @@ class Minibatches:
                     return None
                 size = self.model.answerer.plan.minibatch_size
                 taken = [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
-                if taken := [own for own in taken if not own.asked.done.done()]:  # nobody waits for the others
+                if taken := [sample for sample in taken if not sample.asked.done.done()]:  # nobody waits for the others
                     self._num_at_work += 1
                     return self.model, taken
 
     def _answer(self, waiting: list[Waiting], model: ModelInUse) -> None:
         """Answer samples together. Where that fails, answer each alone: one sample spoils no other's answer."""
         try:
-            answered = self._rows([own.item for own in waiting], model)
+            answered = self._rows([sample.item for sample in waiting], model)
         except Exception as error:
             if len(waiting) > 1:
-                for own in waiting:
-                    self._answer([own], model)
+                for sample in waiting:
+                    self._answer([sample], model)
                 return
             logger.exception("a sample could not be computed")
             answered = self._logged(_failed(waiting[0].item, model, error), model)
         self._counters.minibatches.observe(len(waiting))
-        for own, own_rows in zip(waiting, answered, strict=True):
-            self._counters.samples.labels(own_rows[0].get("reason") or "").inc()
-            own.asked.put(own.place, own_rows)
+        for sample, sample_rows in zip(waiting, answered, strict=True):
+            self._counters.samples.labels(sample_rows[0].get("reason") or "").inc()
+            sample.asked.put(sample.place, sample_rows)
 
     def _rows(self, inputs: list[Input], model: ModelInUse) -> list[list[Row]]:
         answers = answer_minibatch(inputs, model.answerer, reading=model.reading)

@@ -1,4 +1,4 @@
-"""A bundle made ready to answer, and what its place holds now."""
+"""A bundle made ready to answer, and the state of its place."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ State = tuple[tuple[int, ...] | None, ...]  # of the files of a bundle; None whe
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """How a service computes answers.
+    """The settings with which a service computes answers.
 
     `choices` are fields of `tasks.embedding.options.PlanOptions`.
     """
@@ -59,7 +59,7 @@ def load(
     """Load the bundle, check it, and let it answer an example.
 
     Args:
-        before: the model that answers now; what both have in common is not made again.
+        before: the model that answers now; parts that both have in common are not made again.
         alone: holds the threads that compute. torch.fx changes all modules of the process while it traces one.
 
     Raises:
@@ -94,7 +94,7 @@ def _read(bundle: Path) -> tuple[State, str, Classifier, dict[str, Any]]:
 
 
 def state_of(bundle: Path) -> State:
-    """Return what changes whenever a file of the bundle is written or replaced."""
+    """Return the state of the bundle's files, which changes whenever one is written or replaced."""
     state: list[tuple[int, ...] | None] = []
     for name in (DESCRIPTION, WEIGHTS):
         try:

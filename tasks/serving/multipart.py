@@ -10,7 +10,7 @@ MOST_SEMICOLONS = 64  # of the head of a part: the time that `email` takes grows
 
 
 class TooManyPartsError(ValueError):
-    """A form has more parts than it may have."""
+    """The error of a form with too many parts."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The page that says what a service answers: its OpenAPI description as plain HTML, without a script."""
+"""The page that describes a service: its OpenAPI description as plain HTML, without a script."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ def page_of(description: dict[str, Any]) -> str:
         f"<style>{STYLE}</style><h1>{escape(about['title'])}</h1><p>{escape(about['description'])}</p>"
     ]
     for path, methods in description["paths"].items():
-        for method, own in methods.items():
+        for method, operation in methods.items():
             parts.append(
-                f"<h2><code>{escape(method.upper())} {escape(path)}</code></h2><p>{escape(own['summary'])}</p>"
+                f"<h2><code>{escape(method.upper())} {escape(path)}</code></h2><p>{escape(operation['summary'])}</p>"
             )
-            parts += [f"<p>{escape(line)}</p>" for line in own.get("description", "").split("\n\n") if line]
-            if example := own.get("x-example"):
+            parts += [f"<p>{escape(line)}</p>" for line in operation.get("description", "").split("\n\n") if line]
+            if example := operation.get("x-example"):
                 parts.append(f"<pre>{escape(example)}</pre>")
     parts.append("<p>For programs: <a href=/openapi.json>openapi.json</a></p></html>\n")
     return "".join(parts)

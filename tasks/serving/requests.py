@@ -1,4 +1,4 @@
-"""What a request asks: the samples in a form's files, or in JSON as base64 or text."""
+"""Read the samples of a request: files of a form, or base64 or text in JSON."""
 
 import binascii
 import json
@@ -19,7 +19,7 @@ TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[,\[{]', re.DOTALL)  # a string may 
 
 
 class RefusedError(Exception):
-    """A request that is not answered: its HTTP status, and a line that says what to do."""
+    """The error of a refused request: its HTTP status, and a line with what to do."""
 
     def __init__(self, status: int, line: str) -> None:
         super().__init__(line)
@@ -37,13 +37,13 @@ class Samples(BaseModel):
 
 
 def inputs_of(body: bytes, content_type: str, *, is_text: bool, max_samples: int) -> list[Input]:
-    """Return the samples of a request. Their names are shown, and lead nowhere.
+    """Return the samples of a request. Their names are shown in answers, and never opened as paths.
 
     Args:
         is_text: whether the model reads texts.
 
     Raises:
-        RefusedError: the body is of no such kind, is damaged, or has no samples or too many.
+        RefusedError: the body is of another kind, is damaged, or has no samples or too many.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":

@@ -1,4 +1,4 @@
-"""A model that answers until it is told to stop: its minibatches, its log, and the watch over its bundle."""
+"""A model that answers until it is stopped: its minibatches, its log, and the watch over its bundle."""
 
 import logging
 import threading
@@ -24,7 +24,7 @@ AGAIN_SECONDS = 30.0  # until a bundle that could not be used is tried again: me
 class Service:
     """Answers with the bundle in a place. Where another whole bundle takes that place, it answers from then on.
 
-    A bundle that is torn, or a place that is empty, leaves the old model answering; `health` says so.
+    If the new bundle is torn or the place is empty, the old model keeps answering, and `health` reports the problem.
 
     Args:
         top_k: the length of a row's `top_labels`.
@@ -76,7 +76,7 @@ class Service:
         return self._write_problem or self._turn_problem
 
     def health(self) -> dict[str, Any]:
-        """Return how the service is, for a supervisor."""
+        """Return the health of the service, for a supervisor."""
         answerer = self.model.answerer
         return {
             "status": self.status,
@@ -96,7 +96,7 @@ class Service:
         return self.counters.text()
 
     def close(self) -> None:
-        """Answer what waits, end the log, and stop."""
+        """Answer the waiting samples, end the log, and stop."""
         self._is_over.set()
         self._watch.join()
         self.minibatches.close()
@@ -110,7 +110,7 @@ class Service:
             return
         try:
             model = load(self.bundle, self._options, before=self.model, alone=self._alone)
-        except Exception as error:  # whatever the bundle is, the old model answers
+        except Exception as error:  # the old model answers, whatever is wrong with the bundle
             self._refuse(error)
             # a place that is filled at this moment has another state at the next look
             self._seen = state
@@ -148,7 +148,7 @@ class Service:
             self._turn_problem = in_a_line(error)
 
     def _write(self, rows: list[Row], model: ModelInUse) -> None:
-        """Log rows. Where that fails, answers go out all the same, and `health` says so."""
+        """Log rows. Where that fails, answers go out all the same, and `health` reports it."""
         if self._log is None:
             return
         try:

@@ -13,9 +13,9 @@ from tasks.machine.lifeline import STARTED_BY_DVC
 
 ROOT = Path(__file__).parents[2]
 HELP = {"-h", "--help"}
-# an argument means the same in every verb; where it does not, the section `Args:` of `run` says so
+# an argument means the same in every verb, unless the section `Args:` of `run` describes it
 MEANINGS = {
-    "adaptation": "the folder that adapt wrote: what became of each domain",
+    "adaptation": "the folder that adapt wrote: the results of each domain",
     "anchor": "the JSON file with the errors of the best model that was in use",
     "audit": "the folder that audit wrote: the leaks, and the limits of a near-copy",
     "backbone": "the bundle of the pretrained backbone",
@@ -28,17 +28,17 @@ MEANINGS = {
     "card": "the Markdown file about the weights that is written too",
     "classes": "the JSON file with the classes of every target",
     "code": "the folder of the verbs and their rooms",
-    "corrections": "the CSV file of what people corrected, a row a decision",
+    "corrections": "the CSV file of people's corrections, a row for each decision",
     "curves": "the folder that the learning curves go to",
     "damaged": "remove the values that do not match their checksums",
-    "decisions": "the file with a JSON object a line, for each candidate that was judged",
-    "embeddings": "the folder of vectors, a safetensors file a batch",
+    "decisions": "the file with a line of JSON for each candidate that was judged",
+    "embeddings": "the folder of vectors, a safetensors file for each batch",
     "evaluation": "the folder that evaluate wrote: predictions and metrics",
-    "hashes": "perceptual hashes: a safetensors file a batch, or their folder",
+    "hashes": "perceptual hashes: a batch's safetensors file, or the folder of all batches",
     "head": "the folder of the trained head",
-    "health": "the folder of what the audit finds about the health of the data",
+    "health": "the folder of the audit's findings about the health of the data",
     "manifest": "the manifest of the batch, a Parquet file",
-    "manifests": "the folder of the manifest, a Parquet file a batch",
+    "manifests": "the folder of the manifest, a Parquet file for each batch",
     "out": "the file or folder that is written; it appears once it is whole",
     "predictions": "the Parquet file of predictions that evaluate wrote",
     "raw": "the folder of the raw batches",
@@ -92,7 +92,7 @@ def verb_of(file: Path, *, has_params: bool) -> Verb:
     assert run, f"{file} has no function `run`"
     docstring = ast.get_docstring(run) or ""
     text, _, described = docstring.partition("\n\nArgs:\n")
-    own = {name: meaning for name, _, meaning in (line.strip().partition(": ") for line in described.splitlines())}
+    meanings = {name: meaning for name, _, meaning in (line.strip().partition(": ") for line in described.splitlines())}
     parameters = {
         argument.arg: ast.unparse(argument.annotation) for argument in run.args.kwonlyargs if argument.annotation
     }
@@ -103,7 +103,9 @@ def verb_of(file: Path, *, has_params: bool) -> Verb:
         read = f" (this verb reads {', '.join(sections)})" if sections else ""
         parser.add_argument("--params", type=Path, default=Path("params.yaml"), help=f"default: params.yaml{read}")
     for name, hint in from_shell.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", help=own.get(name, MEANINGS.get(name)), **FROM_SHELL[hint])
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", help=meanings.get(name, MEANINGS.get(name)), **FROM_SHELL[hint]
+        )
     return Verb(parser=parser, sections=sections)
 
 

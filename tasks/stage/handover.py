@@ -1,4 +1,4 @@
-"""Hands `python -m tasks.VERB` over to the process that GRAFTLINE_WARM names, which has imported what the verb needs.
+"""Hands `python -m tasks.VERB` over to the process that GRAFTLINE_WARM names, which has done the verb's imports.
 
 Where that process declines, is gone, or was never started, the verb runs in this process.
 """
@@ -11,9 +11,9 @@ from contextlib import suppress
 from typing import NoReturn
 
 ADDRESS = "GRAFTLINE_WARM"  # the socket of `tasks.stage.warm`
-# a shell and DVC set these for each program anew; no result depends on them
+# a shell and DVC set these anew for each program; no result depends on them
 OF_ONE_PROGRAM = ("DVC_ROOT", "DVC_STAGE", "OLDPWD", "PATH", "PWD", "SHLVL", "_", ADDRESS)
-CHANGED = b"changed\n"  # the answer where the code is another than when the stages began
+CHANGED = b"changed\n"  # the answer where the code has changed since the stages began
 
 
 def hand_over(package: str) -> None:

@@ -1,4 +1,4 @@
-"""The numbers that options of a command line may be, as types for argparse, and the options of what answers samples."""
+"""The types for numbers on the command line, for argparse, and the options of the verbs that answer samples."""
 
 import argparse
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def whole(*, least: int, most: int | None = None) -> Callable[[str], int]:
 
 
 def above_zero(*, most: float, expected: str) -> Callable[[str], float]:
-    """Return a function that reads a number above 0 and up to `most`; `expected` says so in words."""
+    """Return a function that reads a number above 0 and up to `most`; `expected` describes it in words."""
 
     def read(text: str) -> float:
         try:
@@ -35,7 +35,7 @@ count = whole(least=1)
 
 
 def add_machine_options(parser: argparse.ArgumentParser, *, on_ray: str) -> None:
-    """Add the options that say where and in which precision a bundle answers; `on_ray` says what Ray brings."""
+    """Add the options for the machine and the precision with which a bundle answers; `on_ray` describes Ray's part."""
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto",
         help="default: cuda on a machine with a GPU, else cpu",

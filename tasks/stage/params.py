@@ -1,4 +1,4 @@
-"""The sections of params.yaml, one a stage. An unknown, missing or impossible value is refused by name.
+"""Read the sections of params.yaml, one for each stage. An unknown, missing or impossible value is refused by name.
 
 The dataclasses of the sections stand in the rooms that use them, in `options.py`.
 """
@@ -66,7 +66,7 @@ class EvaluateParams(MeasureOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
-    """All sections."""
+    """The sections of params.yaml."""
 
     preset: Literal["small", "photographs", "text", "custom"]
     modality: Modality

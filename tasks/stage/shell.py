@@ -21,17 +21,17 @@ from tasks.stage.arguments import moved, verb_of
 
 logger = logging.getLogger("graftline")
 
-OF_DVC = ("Running stage '", "Stage '")  # begin what DVC prints about a stage, in the same stream
+OF_DVC = ("Running stage '", "Stage '")  # the beginnings of DVC's lines about a stage, in the same stream
 
 Run = Callable[..., None]
 Load = Callable[[Path], Callable[[str], Any]]  # the path of params.yaml -> a section by its name
 
 
 def run_verb(run: Run, arguments: list[str] | None = None, *, load: Load | None = None) -> None:
-    """Call `run` with what its signature asks for, and exit: 0 when it is done, 1 with one line when it cannot be.
+    """Call `run` with the arguments in its signature, and exit: 0 when it is done, 1 with one line on an error.
 
-    `tasks.stage.arguments` says which parameters are arguments of the command line. Any other is the section of
-    params.yaml of that name, which `load` reads; without `load` there is none, and the seed is 0.
+    `tasks.stage.arguments` names the parameters that are arguments of the command line. Any other is the section of
+    params.yaml of that name, which `load` reads; without `load` there are no sections, and the seed is 0.
     """
     set_up()
     verb = verb_of(Path(inspect.getfile(run)), has_params=load is not None)
@@ -44,13 +44,13 @@ def run_verb(run: Run, arguments: list[str] | None = None, *, load: Load | None 
 
 
 def set_up(*, dies_with_parent: bool = True) -> None:
-    """Set up logging, and let the process die with the one that started it. What a verb imports is there by now."""
+    """Set up logging, and let the process die with its parent. Call it after the verb's imports."""
     collect_as_usual()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine())
     logging.basicConfig(handlers=[handler])
     logger.setLevel(logging.INFO)
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # the ledger has what is wrong with an image
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # the ledger has the defects of images
     if dies_with_parent:
         die_with_parent()
 
@@ -102,7 +102,7 @@ def _seed(seed: int) -> None:
 
 
 def _fail(error: str, *, pointer: str | None = None) -> NoReturn:
-    """Log the error, tell it to the program that started this one, and exit with 1."""
+    """Log the error, report it to the program that started this one, and exit with 1."""
     logger.error("error: %s", error)
     write_failure(Failure(error=on_one_line(error), pointer=pointer))
     sys.exit(1)

@@ -1,10 +1,10 @@
 """Runs a command such as `dvc repro`, and forks the verbs that it starts: `python -m tasks.stage.warm SOCKET COMMAND…`.
 
-The imports of a stage take seconds, and stages import the same. This process imports what a verb does when one first
-asks for it, and every verb then runs in a fork of its own. `tasks.stage.handover` is the other side.
+The imports of a stage take seconds, and stages import the same modules. This process imports the modules of a verb at
+its first request, and every verb then runs in a fork of its own. `tasks.stage.handover` is the other side.
 
-No byte depends on it: a verb that has another environment, or whose code has other comments by now, runs by itself, as
-every verb does without this process. Where the code computes something else by now, the verb is refused: DVC keeps its
+No byte depends on it: a verb with another environment, or with changed comments in its code, runs by itself, as every
+verb does without this process. Where the code computes something else by now, the verb is refused: DVC would keep its
 result under the digest of the code that this process began with.
 """
 
@@ -31,7 +31,7 @@ from tasks.machine.sources import digest, is_same_code
 from tasks.stage.handover import ADDRESS, CHANGED, environment
 
 PACKAGE = Path(__file__).parents[1]
-SECONDS = 10.0  # that a verb has to say what it wants
+SECONDS = 10.0  # in which a verb has to send its request
 
 
 @dataclass(kw_only=True)
@@ -45,7 +45,7 @@ class Fork:
 
 @dataclass(kw_only=True)
 class Forks:
-    """The verbs at work, and what tells whether another may be forked."""
+    """The verbs at work, and the test of whether another may be forked."""
 
     listening: socket.socket
     code: dict[Path, bytes] = field(default_factory=lambda: code())
@@ -85,8 +85,8 @@ class Forks:
             asker.close()
         elif (pid := _fork()) == 0:
             self.leave()
-            with suppress(OSError):  # whoever asked may be gone
-                # said here: a verb that has begun is never run again by the asker, even if its parent is killed now
+            with suppress(OSError):  # the asker may be gone
+                # answered here: the asker never runs a verb again that has begun, even if its parent is killed now
                 asker.sendall(b"forked\n")
             asker.close()
             for number, stream in enumerate(streams):
@@ -96,7 +96,7 @@ class Forks:
         else:
             fork = Fork(pid=pid, end=os.pidfd_open(pid), asker=asker)
             self.at_work.append(fork)
-            for source in (fork.end, asker):  # the asker says no more: it can be read once it is gone
+            for source in (fork.end, asker):  # the asker sends no more: it can be read once it is gone
                 self.waiting.register(source, selectors.EVENT_READ, fork)
         for stream in streams:
             os.close(stream)
@@ -120,7 +120,7 @@ class Forks:
         )
 
     def finish(self, fork: Fork) -> None:
-        """Tell how the fork ended to whoever asked; where nobody waits any more, end the fork."""
+        """Report how the fork ended to the caller that asked; where nobody waits any more, end the fork."""
         with suppress(ProcessLookupError):
             os.kill(fork.pid, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(fork.pid, 0)[1])
@@ -133,7 +133,7 @@ class Forks:
         fork.asker.close()
 
     def leave(self) -> None:
-        """Let go, in a fork, of what is another's."""
+        """Close, in a fork, the files of the parent and of other forks."""
         self.waiting.close()
         self.listening.close()
         for fork in self.at_work:
@@ -149,7 +149,7 @@ def main(address: str, *command: str) -> None:
         except OSError:  # a path of more than 107 bytes, or a disk without sockets
             os.execv(command[0], command)  # noqa: S606  there is nothing for a shell to do
         listening.listen()
-        # close_fds: what the flow holds is held for as long as the command runs
+        # close_fds: the command keeps the files that the flow holds open until it ends
         process = subprocess.Popen(command, env=os.environ | {ADDRESS: address}, close_fds=False)
         request = Forks(listening=listening).serve(process)
     if request is None:
@@ -173,10 +173,10 @@ def code() -> dict[Path, bytes]:
 
 
 def _import(verb: str) -> bool:
-    """Import what the verb imports; return whether that works. Where it does not, the verb itself says why."""
+    """Import the modules of the verb; return whether that works. Where it does not, the verb itself reports why."""
     try:
         importlib.import_module(verb)
-        digest(verb)  # which keeps what it parsed: no fork parses it again
+        digest(verb)  # which keeps the parsed files: no fork parses them again
     except (Exception, SystemExit):
         return False
     return True
@@ -193,7 +193,7 @@ def _fork() -> int:
 
 def _become(request: dict[str, Any]) -> NoReturn:
     """Run the verb in this fork, which then ends as the verb does."""
-    os.environ.update(request["environment"])  # what the imports set stays
+    os.environ.update(request["environment"])  # variables that the imports set stay
     die_with_parent()
     os.chdir(request["folder"])
     sys.argv = [request["verb"], *request["arguments"]]
@@ -213,7 +213,7 @@ def _become(request: dict[str, Any]) -> NoReturn:
 
 
 def _end(status: int) -> NoReturn:
-    """End this process as Python does, but for taking apart all modules, which takes a third of a second."""
+    """End this process as Python does, but without taking all modules apart, which takes a third of a second."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The kind `classes`: exactly one class a sample. Softmax, the likeliest class and "is right" stand here."""
+"""The kind `classes`: exactly one class for each sample, with softmax, the likeliest class and "is right"."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def is_right(scores: Floats, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Classes(Target):
-    """Exactly one of `names` a sample. The loss is cross-entropy; the error is 1 for a wrong answer, else 0."""
+    """A target of one class, out of `names`. The loss is cross-entropy; the error is 1 for a wrong answer, else 0."""
 
     names: tuple[str, ...]
     kind: ClassVar[str] = "classes"

@@ -24,7 +24,7 @@ DESCRIPTION = "head.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Factors:
-    """How much a sample's vector and its words count: of_vector * its logits + of_words * theirs."""
+    """The weights of a sample's vector and its words: the logits are of_vector * its logits + of_words * theirs."""
 
     of_vector: float = 1.0
     of_words: float = 0.0
@@ -55,7 +55,7 @@ class WordLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """Linear layers with a ReLU between each and the next. The target makes answers of the logits and the temperature.
+    """The linear layers of a head, with a ReLU between each and the next. The target turns logits into answers.
 
     Where the head reads words too, the logits are joined before the temperature.
     """
@@ -85,7 +85,7 @@ class Head:
 def save_heads(
     folder: Path, heads: Mapping[str, Head], *, targets: Mapping[str, Target | Facts], facts: Mapping[str, Any]
 ) -> None:
-    """Write the head of each target, the target itself, and what else there is to know."""
+    """Write the head of each target, the target itself, and further facts."""
     words = {target: head.words for target, head in heads.items() if head.words}
     layers = {f"{target}.{number}": layer for target, head in heads.items() for number, layer in enumerate(head.layers)}
     layers |= {f"{target}.words": part.layer for target, part in words.items()}

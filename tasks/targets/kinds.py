@@ -1,4 +1,4 @@
-"""The kinds of targets by name, and what reads a target from its facts."""
+"""The kinds of targets by name, and the function that reads a target from its facts."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -88,7 +88,7 @@ _OTHERS: dict[str, type[SeveralFacts] | type[OrdinalFacts] | type[NumberFacts]] 
 
 
 def target_of(facts: Facts) -> Target:
-    """Return the target that has these facts. Raises ValueError, in one line, where they are none."""
+    """Return the target that has these facts. Raises ValueError, in one line, where they are not valid."""
     kind = facts.get("kind") if isinstance(facts, dict) else None
     if not isinstance(facts, list) and not (isinstance(kind, str) and kind in _OTHERS):
         raise ValueError(f"expected a list of classes, or the kind {', '.join(_OTHERS)}, found {str(facts)[:60]}")
@@ -108,7 +108,7 @@ def target_of(facts: Facts) -> Target:
 
 
 def targets_of(facts: Mapping[str, Facts | Target]) -> dict[str, Target]:
-    """Return the targets by name; one that is a target already stays.
+    """Return the targets by name; values that are targets already stay.
 
     Raises ValueError, which names the target, where its facts are not possible.
     """

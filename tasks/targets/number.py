@@ -1,4 +1,4 @@
-"""The kind `number`: a quantity with a unit. Standardised outputs, robust losses and intervals stand here."""
+"""The kind `number`: a quantity with a unit, with standardised outputs, robust losses and intervals."""
 
 import math
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ class Number(Target):
 
     Args:
         loss: `huber` is linear beyond HUBER_WIDTH scales. Its scale is the robust standard deviation of train, by the
-            median of the distances to the median, so that numbers that lie far off do not widen it.
+            median of the distances to the median, so that outlying numbers do not widen it.
         tolerance: an answer at most so far from the truth counts as right.
     """
 
@@ -42,7 +42,7 @@ class Number(Target):
     tolerance: float | None = None
     centre: float = 0.0
     scale: float = 1.0
-    interval: tuple[float, float] | None = None  # what to add to a value for its ends
+    interval: tuple[float, float] | None = None  # added to a value, it gives the two ends
     kind: ClassVar[str] = "number"
     names: ClassVar[tuple[str, ...]] = ()  # type: ignore[misc]  # it has none
 
@@ -116,7 +116,7 @@ class Number(Target):
         return np.where(apart <= HUBER_WIDTH, apart**2 / 2, HUBER_WIDTH * (apart - HUBER_WIDTH / 2))
 
     def log_likelihood(self, losses: Floats) -> float:
-        """Return it for errors of a normal distribution with the deviation that fits them best."""
+        """Return the log-likelihood for errors of a normal distribution with the deviation that fits them best."""
         return -len(losses) / 2 * math.log(max(float(losses.sum()), np.finfo(float).tiny))
 
     def errors(self, answers: Floats, truths: Truths) -> NDArray[np.float64]:
@@ -171,7 +171,7 @@ class Number(Target):
 
 
 def conformal(errors: Floats, *, level: float) -> tuple[float, float]:
-    """Return what to add to an answer for the ends of its interval, of the errors truth - answer (n,) on val.
+    """Return both numbers to add to an answer for the ends of its interval, by the errors truth - answer (n,) on val.
 
     Each end leaves out half of 1 - level. The rank is that of one sample more, so that the interval holds at least the
     share `level` of unseen samples, for any distribution. Where val has fewer than `least_for` samples, the interval

@@ -1,4 +1,4 @@
-"""The kind `ordinal`: one step of an ordered scale a sample. Cumulative links, and distances in steps, stand here."""
+"""The kind `ordinal`: one step of an ordered scale for each sample, with cumulative links and distances in steps."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -65,7 +65,7 @@ class Ordinal(Target):
     def calibrate(self, logits: Floats, truths: Truths, *, doubt: float | None = None) -> tuple[Self, float]:
         if not len(truths):
             return self, 1.0
-        from scipy.optimize import minimize_scalar  # whoever uses a model does not wait for it
+        from scipy.optimize import minimize_scalar  # imported late: answering does not need it
 
         if doubt is None:
             doubt = 1 / (len(truths) + 2)

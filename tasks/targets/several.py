@@ -1,4 +1,4 @@
-"""The kind `several`: any number of labels a sample. Each has a logistic output, its own calibration and threshold."""
+"""The kind `several`: any number of labels for each sample, each with a logistic output, calibration and threshold."""
 
 import json
 from collections.abc import Sequence
@@ -27,9 +27,9 @@ RIDGE = 1e-3  # towards a slope of 1: labels that val separates would have an en
 
 @dataclass(frozen=True)
 class Several(Target):
-    """Any number of labels, `names`, a sample.
+    """A target of any number of labels, out of `names`.
 
-    The probability of a label is sigmoid(slope * logit + shift) (Platt 1999), and it is said from its threshold on. The
+    The probability of a label is sigmoid(slope * logit + shift) (Platt 1999); from its threshold on it is answered. The
     loss is the mean binary cross-entropy over the labels; the error is the share of labels that are wrong (Hamming).
 
     A cell is a JSON list of labels, or labels with `separator` between them; `[]` is none of them. `columns` are those
@@ -109,7 +109,7 @@ class Several(Target):
         return np.asarray((np.logaddexp(0, calibrated) - truths * calibrated).mean(axis=1))
 
     def said(self, answers: Floats) -> NDArray[np.bool_]:
-        """Return (n, num_labels): whether each label is said."""
+        """Return (n, num_labels): whether each label is answered."""
         return np.asarray(answers >= (np.array(self.thresholds) if self.thresholds else 0.5))
 
     def errors(self, answers: Floats, truths: Truths) -> NDArray[np.float64]:
@@ -179,7 +179,7 @@ def labels_of(cell: str, *, separator: str = SEPARATOR) -> list[str]:
 
 
 def is_name(name: str) -> bool:
-    """Return whether a label can be written, and is no text by its length."""
+    """Return whether a label can be written, and is short enough for a name."""
     try:
         name.encode()
     except UnicodeEncodeError:  # JSON may escape a half of a character
@@ -199,8 +199,9 @@ def short(cell: str) -> str:
 def platt(logits: Floats, truths: Truths, *, doubt: float | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return slope and shift (num_labels,) of each label, by Newton's method for all labels at once (Platt 1999).
 
-    A truth counts as (hits + 1) / (hits + 2), and the like for the others, as Platt smooths them; with a doubt of 0
-    they count whole. A label with fewer than LEAST_EACH samples on either side keeps slope 1 and shift 0.
+    A label that a sample has counts as (hits + 1) / (hits + 2), and one that it lacks accordingly, as Platt smooths
+    them; with a doubt of 0 they count as 1 and 0. A label with fewer than LEAST_EACH samples on either side keeps slope
+    1 and shift 0.
     """
     hits, num = truths.sum(axis=0), len(truths)
     is_fitted = (hits >= LEAST_EACH) & (num - hits >= LEAST_EACH)

@@ -1,4 +1,4 @@
-"""What every kind of target has: how a column is encoded, the loss, the answer, calibration, and the error of a sample.
+"""The base of every kind of target: the encoding of a column, the loss, the answer, calibration, a sample's error.
 
 A target is a column to learn. Its kind has a module of its own in this room; `kinds.py` finds it. The head gives a
 target its outputs, called logits for every kind. They become answers, which a person or a paired test compares.
@@ -12,17 +12,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # verbs that need no torch do not wait for it
+if TYPE_CHECKING:  # verbs without torch do not wait for its import
     from torch import Tensor
 
 Floats = NDArray[Any]  # of floating point
-Truths = NDArray[Any]  # what `encode` returns: (n,) of int64 or float64, or (n, num_labels) float64
+Truths = NDArray[Any]  # the result of `encode`: (n,) of int64 or float64, or (n, num_labels) float64
 MOST_LISTED, MOST_LETTERS = 20, 60  # names in a message, and letters of each
 Facts = list[str] | dict[str, Any]  # JSON: a list is the kind `classes`
 
 
 class Target(ABC):
-    """A target: its kind, and what is known of it. Immutable.
+    """A target: its kind, and its facts. Immutable.
 
     `names` are the classes, labels or steps in the order of the outputs; a number has none. Some fields are declared in
     params.yaml, and those that `calibrate` sets follow from val.
@@ -48,7 +48,7 @@ class Target(ABC):
 
     @abstractmethod
     def facts(self) -> Facts:
-        """Return everything that is known, as JSON; `kinds.target_of` reads it."""
+        """Return all facts as JSON; `kinds.target_of` reads them."""
 
     @abstractmethod
     def declared(self) -> Facts:
@@ -88,7 +88,7 @@ class Target(ABC):
     def calibrate(self, logits: Floats, truths: Truths, *, doubt: float | None = None) -> tuple[Self, float]:
         """Return the target and the temperature with which these logits fit the truths of val best.
 
-        All truths are there. `doubt` is that of `fit_temperature`: 0.0 compares models, None is for use.
+        No truth is missing. `doubt` is that of `fit_temperature`: 0.0 to compare models, None for use.
         """
 
     @abstractmethod
@@ -99,12 +99,12 @@ class Target(ABC):
         """
 
     def log_likelihood(self, losses: Floats) -> float:
-        """Return that of the truths of samples with these losses (n,), in nats."""
+        """Return the log-likelihood of the truths of samples with these losses (n,), in nats."""
         return -float(losses.sum())
 
     @abstractmethod
     def errors(self, answers: Floats, truths: Truths) -> NDArray[np.float64]:
-        """Return the error (n,) of each answer, in `unit`: what every paired test compares."""
+        """Return the error (n,) of each answer, in `unit`. Every paired test compares these errors."""
 
     @abstractmethod
     def is_right(self, answers: Floats, truths: Truths) -> NDArray[np.bool_]:
@@ -112,7 +112,7 @@ class Target(ABC):
 
     @abstractmethod
     def constant(self, truths: Truths) -> NDArray[np.float64]:
-        """Return the one answer (1, …) with the least mean error on these truths: what a model without inputs says."""
+        """Return the one answer (1, …) with the least mean error on these truths: that of a model without inputs."""
 
     @abstractmethod
     def shown(self, answers: Floats) -> list[str]:
@@ -123,14 +123,14 @@ class Target(ABC):
         return self.shown(answers)
 
     def said_probabilities(self, answers: Floats) -> NDArray[np.float64] | None:
-        """Return the probability (n,) of what each answer says; None where the kind has no such probability."""
+        """Return the probability (n,) of each answer; None where the kind has no such probability."""
         return None
 
     @abstractmethod
     def aligned(self, answers: Floats, wanted: "Target") -> "tuple[NDArray[np.float64], Target] | None":
         """Return answers of this target in the order of the `wanted` names, and the target that judges them.
 
-        What this target does not know is never its answer. None where the two cannot be compared.
+        A name that this target does not know is never its answer. None where the two cannot be compared.
         """
 
     @abstractmethod
@@ -139,7 +139,7 @@ class Target(ABC):
 
     @abstractmethod
     def deployed(self, logits: "Tensor", *, temperature: float) -> "Tensor":
-        """Return what `answers` does, as operations that an exported file has."""
+        """Return the result of `answers`, computed by operations that an exported file has."""
 
 
 def sigmoid(values: Floats) -> NDArray[np.float64]:

@@ -10,8 +10,8 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64], *, 
     """Return the temperature with the lowest log-loss of softmax(logits / temperature) (Guo et al. 2017).
 
     A label counts as 1 - doubt, and the rest is spread over all classes. By default the doubt is 1 / (n + 2), as Platt
-    (1999) smooths the targets of his calibration. Else a model that is right about all of a small val would be called
-    certain of everything. Without doubt the log-loss is the least: that compares two models.
+    (1999) smooths the targets of his calibration. Else a model that is right on all samples of a small val would become
+    certain of every answer. Without doubt the log-loss is the lowest, which is how two models are compared.
 
     The temperature lies in LOWEST..HIGHEST, and is 1.0 without labels. The log-loss is convex in 1 / temperature, so
     there is one minimum.
@@ -22,7 +22,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64], *, 
     """
     if not len(labels):
         return 1.0
-    from scipy.optimize import minimize_scalar  # whoever uses a model does not wait for it
+    from scipy.optimize import minimize_scalar  # imported late: answering does not need it
     from scipy.special import logsumexp
 
     centred = logits.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Views of a text that keep its label. There are none: any edit of a text may change what it says."""
+"""Views of a text that keep its label. There are none: any edit of a text may change its meaning."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentedViews:
-    """Numbered views of samples: each is the sample itself."""
+    """The numbered views of samples: each is the sample itself."""
 
     augmentation: Any
     seed: int

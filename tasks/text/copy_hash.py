@@ -1,10 +1,10 @@
 """Compute the shingle hash of a text: bits that change little when the text is copied and altered.
 
 The hash is a 1-bit MinHash ("b-Bit Minwise Hashing", Li and König 2010) of the shingles of a text: every run of
-5 characters of its words, in lower case and without punctuation, tags and addresses of pages, because strangers from
-one site have those in common. Each of the 512 bits is the last bit of the least of
-all shingles under a hash function of its own. Two texts differ in about 256 x (1 - J) bits, J the Jaccard similarity
-of their shingles: half of the bits where they share none.
+5 characters of its words, in lower case and without punctuation, tags and addresses of pages, because unrelated texts
+from one site have those in common. Each of the 512 bits has a hash function, and is the last bit of the least hash of
+all shingles. Two texts differ in about 256 x (1 - J) bits, where J is the Jaccard similarity of their shingles: half of
+the bits where they share none.
 
 A text of fewer than 20 such characters has too few shingles: "Ok.." and "Ok..." would be copies. Its hash is drawn from
 the text as it stands, so that it lies as far from any other text as chance has it.

@@ -1,4 +1,4 @@
-"""What params.yaml sets for text."""
+"""The settings in params.yaml for text."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -16,7 +16,7 @@ class TextLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenOptions:
-    """How many tokens of a text the encoder reads, and what becomes of a longer text."""
+    """The number of tokens of a text that the encoder reads, and the treatment of a longer text."""
 
     max_tokens: Annotated[int, Field(ge=8, le=8192)] | None
     long: Literal["head", "head_tail", "windows"]
@@ -24,7 +24,7 @@ class TokenOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Snippets:
-    """Whether the page shows texts, and whether it masks their digits."""
+    """The switches for texts on the page: whether they are shown, and whether their digits are masked."""
 
     show_text: bool
     mask_digits: bool

@@ -1,4 +1,4 @@
-"""Make what the page shows of a text: its first characters, with their digits masked and no character that acts."""
+"""Make the preview of a text: its first characters, with their digits masked and without control characters."""
 
 import re
 import unicodedata
@@ -40,7 +40,7 @@ def preview_twins(one: str, other: str, options: Snippets) -> tuple[list[Piece],
     signs = enumerate(zip(*texts, strict=False))
     first = next((place for place, (sign, own) in signs if sign != own), min(map(len, texts)))
     start = first - LEAD if first > LONGEST - LEAD else 0
-    # more is compared than is shown, so that what one twin has more of moves nothing else out of sight
+    # more is compared than is shown, so that an insertion in one twin moves nothing else out of sight
     left, right = (PIECE.findall(text[start : start + 2 * LONGEST]) for text in texts)
     runs = SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
     ours = [("".join(left[first:stop]), kind != "equal") for kind, first, stop, _, _ in runs]
@@ -86,7 +86,7 @@ def _folded(text: str) -> str:
 
 
 def _harmless(text: str, options: Snippets) -> str:
-    """Write characters that would act instead of being seen by their names, and mask digits on request."""
+    """Put visible signs in the place of control characters, and mask digits on request."""
     return "".join(DIGIT if options.mask_digits and sign.isdigit() else _seen(sign) for sign in text)
 
 

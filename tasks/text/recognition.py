@@ -1,4 +1,4 @@
-"""Recognise a batch of texts, and tell which columns of its tables make a text."""
+"""Recognise a batch of texts, and find the columns of its tables that make a text."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -100,7 +100,7 @@ def _has_texts(table: Path, options: TextTables) -> bool:
     try:
         return bool(text_columns(table, options))
     except BROKEN:
-        return False  # the stage `scan` says what is wrong with it
+        return False  # the stage `scan` reports what is wrong with it
 
 
 def _has_images(table: Path) -> bool:

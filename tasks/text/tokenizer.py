@@ -44,8 +44,8 @@ KNOWN_EXPRESSIONS = {
 def load_tokenizer(content: bytes, *, vocab_size: int) -> Any:
     """Return the `tokenizers.Tokenizer` of a tokenizer.json.
 
-    Its own truncation and padding are left out, because the encoder's limit is the one that counts, and so is what
-    draws tokens by chance. A special token in a text, such as [SEP], stays text.
+    Its own truncation and padding are left out, because the encoder's limit is the one that counts. Random
+    tokenisation is left out, too. A special token in a text, such as [SEP], stays text.
 
     Args:
         vocab_size: the rows of the encoder's embedding.
@@ -89,7 +89,7 @@ def without_panic(work: Callable[[], Result]) -> Result:
 
 
 def unknown_id(content: bytes) -> int | None:
-    """Return the id of the token that stands for what the vocabulary lacks; None where it lacks nothing."""
+    """Return the id of the token for unknown words; None where the vocabulary covers every text."""
     model = json.loads(content)["model"]
     if "unk_id" in model:
         return None if model.get("byte_fallback") else model["unk_id"]

@@ -23,8 +23,8 @@ Windows = list[list[int]]  # the token ids of the windows of a text, special tok
 class TextTransform:
     """Tokenise a text, and cut it to windows of at most `max_tokens` tokens, special tokens included.
 
-    `long` says what becomes of a longer text: its head stays; three quarters of its head and one of its tail stay; or
-    windows that overlap by half are read, whose vectors are averaged.
+    `long` is the treatment of a longer text: its head stays; three quarters come from its head and one from its tail;
+    or windows that overlap by half are read, whose vectors are averaged.
     """
 
     tokenizer_json: bytes
@@ -59,7 +59,7 @@ class TextTransform:
 
     @property
     def filler(self) -> int:
-        """Return the id of a token that stands where no text is."""
+        """Return the id of a token that fills an empty place."""
         before, behind = self._special
         return (*before, *behind, 0)[0]
 
@@ -76,7 +76,7 @@ class TextTransform:
         return f"{windows}{self.max_tokens} tokens"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a token id depends on besides the text; JSON."""
+        """Return everything that a token id depends on besides the text, as JSON."""
         return {
             "long": self.long,
             "max_tokens": self.max_tokens,
@@ -92,7 +92,7 @@ class TextTransform:
     def prepare(self, text: str) -> Windows:
         """Return the windows of a text: one, unless `long` is windows."""
         before, behind = self._special
-        # a text of no tokens has one all the same, where the tokenizer adds no special ones
+        # an empty text gets one token where the tokenizer adds no special ones
         return [[*before, *ids, *behind] or [self.filler] for ids in self._cut(text)]
 
     def is_cut(self, text: str) -> bool:
@@ -101,7 +101,7 @@ class TextTransform:
         return len(text) > most * CHARACTERS_A_TOKEN or len(self._ids(text[: most * CHARACTERS_A_TOKEN])) > most
 
     def share_unknown(self, text: str) -> float:
-        """Return the share of the tokens read that the vocabulary lacks, 0..1."""
+        """Return the share of unknown tokens among those that are read, 0..1."""
         return self._share_unknown(self.prepare(text))
 
     def marks(self, text: str, windows: Windows) -> NDArray[np.uint8]:
@@ -118,7 +118,7 @@ class TextTransform:
 
     @cached_property
     def unknown_id(self) -> int | None:
-        """Return the id of the token that stands for what the vocabulary lacks; None where it lacks nothing."""
+        """Return the id of the token for unknown words; None where the vocabulary covers every text."""
         return unknown_id(self.tokenizer_json)
 
     def _ids(self, text: str) -> list[int]:

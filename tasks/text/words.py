@@ -48,7 +48,7 @@ class Vocabulary:
         return self.weigh(terms_of(text))
 
     def weigh(self, terms: Terms) -> SparseRow:
-        """Return what `row` does, of terms that are counted."""
+        """Return the result of `row`, for terms that are counted already."""
         hashes, counts = terms
         places = np.searchsorted(self.hashes, hashes)
         is_known = places < len(self.hashes)

@@ -1,9 +1,9 @@
-"""Linear discriminant analysis, out of fold: what a head says of samples that it did not learn from.
+"""Linear discriminant analysis, out of fold: the answers of a head to samples that it did not learn from.
 
-It is the head that is had without a search: a pass over the vectors gives the moments of all folds, and what a fold
-leaves out is subtracted (Fisher 1936; the covariance that all classes share is shrunk towards a multiple of the
-identity, Friedman 1989). A share of wrong labels that is the same for all classes moves its boundaries little, because
-it draws all means towards one point.
+This head needs no search: a pass over the vectors gives the moments of all folds, and those of the fold that is left
+out are subtracted (Fisher 1936; the covariance that all classes share is shrunk towards a multiple of the identity,
+Friedman 1989). A share of wrong labels that is the same for all classes moves its boundaries little, because it draws
+all means towards one point.
 """
 
 from collections.abc import Iterator, Sequence
@@ -56,7 +56,7 @@ class Moments:
 
 
 class Discriminant:
-    """What the samples of other folds say of each of n samples.
+    """The judgement of each of n samples by a discriminant that learned from the samples of other folds.
 
     Args:
         labels: (n,) in 0..num_classes-1, or below 0 for a sample that is only judged; n is at least 1.
@@ -83,27 +83,27 @@ class Discriminant:
             layers = [_layer(whole) for whole in _without_one(parts)]
 
             def logits(chunk: Chunk) -> Array:
-                own = self.folds[rows.slices[chunk.number]]
-                said = np.empty((len(own), self.num_classes))
+                fold_of = self.folds[rows.slices[chunk.number]]
+                answers = np.empty((len(fold_of), self.num_classes))
                 for fold, (weight, bias) in enumerate(layers):
-                    said[own == fold] = chunk.vectors[own == fold] @ weight.T.astype(np.float32) + bias
-                return said
+                    answers[fold_of == fold] = chunk.vectors[fold_of == fold] @ weight.T.astype(np.float32) + bias
+                return answers
 
-            found = np.concatenate(list(rows.map(logits)))
-        temperature = fit_temperature(found[is_learned], self.labels[is_learned])
-        return np.asarray(log_probabilities(found / temperature), dtype=np.float64)
+            outputs = np.concatenate(list(rows.map(logits)))
+        temperature = fit_temperature(outputs[is_learned], self.labels[is_learned])
+        return np.asarray(log_probabilities(outputs / temperature), dtype=np.float64)
 
     def _moments(self, is_learned: NDArray[np.bool_]) -> list[Moments]:
         """Return the moments of the samples of each fold that are learned from."""
         of_folds = [self.folds == fold for fold in range(int(self.folds.max()) + 1)]
         if self._known is None:
-            parts = list(spread([is_learned & own for own in of_folds], self._counted))
+            parts = list(spread([is_learned & is_in_fold for is_in_fold in of_folds], self._counted))
         else:
             before, parts = self._known
-            for part, own in zip(parts, of_folds, strict=True):
-                if (more := is_learned & ~before & own).any():
+            for part, is_in_fold in zip(parts, of_folds, strict=True):
+                if (more := is_learned & ~before & is_in_fold).any():
                     part += self._counted(more)
-                if (less := before & ~is_learned & own).any():
+                if (less := before & ~is_learned & is_in_fold).any():
                     part -= self._counted(less)
         self._known = is_learned, parts
         return parts
@@ -113,9 +113,9 @@ class Discriminant:
         total = Moments.zeros(self.num_classes, self.rows.dim)
         vectors: list[NDArray[np.float32]] = []
         labels: list[NDArray[np.int64]] = []
-        for number, own in enumerate(self.rows.slices):
-            vectors.append(self.rows.chunk(number).vectors[chosen[own]])
-            labels.append(self.labels[own][chosen[own]])
+        for number, rows in enumerate(self.rows.slices):
+            vectors.append(self.rows.chunk(number).vectors[chosen[rows]])
+            labels.append(self.labels[rows][chosen[rows]])
             # squares of many dimensions cost more to add up than to compute
             if sum(map(len, labels)) >= ROWS_AT_ONCE or number == len(self.rows.slices) - 1:
                 total += _moments(np.concatenate(vectors), np.concatenate(labels), self.num_classes)

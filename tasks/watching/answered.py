@@ -1,4 +1,4 @@
-"""The answers that were given, of all files, in the columns that a window needs."""
+"""Read the answers of all files, in the columns that a window needs."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -41,15 +41,15 @@ def read_files(files: Sequence[Path]) -> pd.DataFrame:
 def read_vectors(files: Sequence[Path], rows: pd.DataFrame) -> NDArray[np.float32] | None:
     """Return the vectors (n, dim) of rows (n) of `read_files`, file by file; None where one has none.
 
-    A service may remove the oldest files of its log meanwhile: what was in them has no vectors either.
+    A service may remove the oldest files of its log meanwhile: their rows have no vectors, either.
 
     Raises:
         ValueError: the vectors have different lengths, or one is not finite.
     """
     parts = []
     for number, file in enumerate(files):
-        own = rows[rows["file"] == number]
-        if own.empty:
+        of_file = rows[rows["file"] == number]
+        if of_file.empty:
             continue
         try:
             column = _vectors_of(file, file.stat().st_mtime_ns)
@@ -57,11 +57,11 @@ def read_vectors(files: Sequence[Path], rows: pd.DataFrame) -> NDArray[np.float3
             return None
         if column is None:
             return None
-        cells = column.take(pa.array(own["row"].to_numpy()))
+        cells = column.take(pa.array(of_file["row"].to_numpy()))
         lengths = np.diff(cells.offsets.to_numpy())
         if cells.null_count or not len(cells):
             return None
-        parts.append(cells.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(own), -1)
+        parts.append(cells.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(of_file), -1)
                      if len(set(lengths.tolist())) == 1 else np.empty((0, 0), np.float32))  # fmt: skip
     if not parts:
         return None

@@ -16,12 +16,12 @@ from tasks.targets.several import Several, labels_of
 from tasks.targets.target import Target
 from tasks.training.alignment.separation import tell_apart
 
-LEAST_SAMPLES = 30  # of a window and of the reference: the tests hold for fewer, but say little
+LEAST_SAMPLES = 30  # of a window and of the reference: the tests are valid for fewer, but find little
 MOST_DRAWS = 100_000  # of a permutation test
-MOST_HITS = 20  # draws as large as what was found: more would only make a large p-value more exact
+MOST_HITS = 20  # draws as large as the statistic: more would only make a large p-value more exact
 NUMBERS_AT_ONCE = 2**19  # in memory
 NUM_COMPONENTS = 32  # of vectors
-UNLIKE_LEVEL = 0.01  # where the bundle has no detector: the share of known samples that are called unlike
+UNLIKE_LEVEL = 0.01  # where the bundle has no detector: the share of known samples that count as unlike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +68,10 @@ def tests_of_target(
 
 
 def compare_shares(name: str, window: pd.Series, reference: pd.Series, *, level: float, seed: int) -> Finding:
-    """Test whether the answers are as often each class, by Pearson's chi-square under permutations (Fisher 1935).
+    """Test whether the classes are answered as often, by Pearson's chi-square under permutations (Fisher 1935).
 
-    The permutations keep the level where a class has few answers, too. They are so many that p-values are told apart
-    at the level.
+    The permutations keep the level where a class has few answers, too. There are so many that p-values near the level
+    can be distinguished.
     """
     counts = pd.DataFrame({"window": window.value_counts(), "reference": reference.value_counts()}).fillna(0)
     counts = counts.sort_index().astype(np.int64)
@@ -120,13 +120,13 @@ def compare_labels(name: str, target: Several, window: pd.Series, reference: pd.
 def labels_there(cells: pd.Series, target: Several) -> NDArray[np.bool_]:
     """Return (n, num_labels): which labels each answer has."""
     answers = [set(labels_of(cell)) if isinstance(cell, str) else set() for cell in cells]
-    return np.array([[label in own for label in target.names] for own in answers])
+    return np.array([[label in labels for label in target.names] for labels in answers])
 
 
 def compare_confidence(name: str, window: NDArray[np.float64], reference: NDArray[np.float64]) -> Finding:
     """Test whether the answers are as sure as in the reference (Mann & Whitney 1947).
 
-    Where probabilities are calibrated, the mean confidence falls by what the accuracy falls (Guillory et al. 2021).
+    Where probabilities are calibrated, the mean confidence falls as much as the accuracy (Guillory et al. 2021).
     """
     test = mannwhitneyu(window, reference, method="asymptotic")
     return Finding(
@@ -151,9 +151,9 @@ def compare_vectors(
 ) -> Finding:
     """Test whether vectors (n, dim) have the same mean as those of the reference (m, dim), in their main directions.
 
-    The statistic is Hotelling's T-squared on NUM_COMPONENTS principal components, under permutations of who is of the
-    window. The effect is the area under the curve of `tell_apart`. Its z-score suits a threshold; at the small levels
-    of many windows and tests its p-value would only be as good as the normal distribution is far out.
+    The statistic is Hotelling's T-squared on NUM_COMPONENTS principal components, under permutations of the samples of
+    both sides. The effect is the area under the curve of `tell_apart`. Its z-score suits a threshold; at the small
+    levels of many windows and tests, its p-value would be as inexact as the normal distribution's tail.
     """
     both = np.concatenate([window, reference]).astype(np.float64)
     n = len(window)
@@ -174,16 +174,16 @@ def compare_vectors(
     apart = tell_apart(reference, window, seed=seed)
     return Finding(
         target=None, test="domain", effect=apart.auc, p_value=p_value,
-        words=f"a classifier tells its samples from the reference's with an area under the curve of {apart.auc:.2f}, "
-        "0.50 by chance",
+        words="a classifier separates its samples from the reference's "
+        f"with an area under the curve of {apart.auc:.2f}, 0.50 by chance",
     )  # fmt: skip
 
 
 def permutation_p(found: float, drawn: Callable[[int], NDArray[np.float64]], *, level: float, at_once: int) -> float:
-    """Return the p-value of a statistic among permuted ones, of which `drawn` returns so many as it is asked for.
+    """Return the p-value of a statistic among permuted ones; `drawn` returns as many of these as the caller asks for.
 
-    It ends after MOST_HITS as large ones (Besag & Clifford 1991); up to then it draws so often that p-values are told
-    apart at the level.
+    It ends after MOST_HITS that are as large (Besag & Clifford 1991), or after so many draws that p-values near the
+    level can be distinguished.
     """
     num_draws = int(min(max(MOST_HITS / level, 1000), MOST_DRAWS))
     hits, num = 0, 0
@@ -197,13 +197,13 @@ def permutation_p(found: float, drawn: Callable[[int], NDArray[np.float64]], *, 
 
 
 def compare_unlike(window: NDArray[np.float64], reference: NDArray[np.float64]) -> Finding:
-    """Test whether the detector in the bundle calls more samples unlike any of the training than in the reference.
+    """Test whether the bundle's detector marks more samples as unlike those of the training than in the reference.
 
-    Its own level is no measure: a limit that few samples set is beyond it or below it for good. Fisher's exact test
-    takes neither share as known.
+    The detector's own level is no reference: a limit that few samples set is always somewhat too high or too low.
+    Fisher's exact test takes neither share as known.
 
     Args:
-        window, reference: (n,) and (m,), 1 for a sample that it calls so and 0 for another.
+        window, reference: (n,) and (m,), 1 for a sample that it marks and 0 for another.
     """
     own, usual = int(window.sum()), int(reference.sum())
     counts = [[own, len(window) - own], [usual, len(reference) - usual]]
@@ -216,12 +216,12 @@ def compare_unlike(window: NDArray[np.float64], reference: NDArray[np.float64]) 
 
 
 def compare_distances(window: NDArray[np.floating], known: NDArray[np.floating]) -> Finding:
-    """Test whether more samples are far from the reference than of others of it: beyond their UNLIKE_LEVEL.
+    """Test whether more samples than by chance are far from the reference: beyond its own UNLIKE_LEVEL.
 
     The number beyond that distance is beta-binomial by chance, whatever the distribution of the distances is.
 
     Args:
-        window, known: distances (n,) and (m,) from the same neighbourhood, whose vectors are neither's.
+        window, known: distances (n,) and (m,) from the same vectors, which are of neither side.
     """
     limit = limit_of(known, level=UNLIKE_LEVEL)
     place = len(known) if limit is None else int((known <= limit).sum())

@@ -24,7 +24,7 @@ Vectors = NDArray[np.floating]  # (n, dim)
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What was decided about a window.
+    """The decision about a window.
 
     Args:
         why_not: why the window could not be judged; None where it was.
@@ -58,11 +58,11 @@ def decide(
 ) -> Decision:
     """Return the decision about a window: the tests share `false_alarms` evenly (Bonferroni).
 
-    A window whose samples come as those of the reference do is called drifted with at most that probability, whatever
-    the number of targets and tests is.
+    A window whose samples come as those of the reference do counts as drifted with at most that probability, whatever
+    the number of targets and tests.
 
     Args:
-        vectors: returns those of the window's samples, if they were kept.
+        vectors: returns the vectors of the window's samples, if they were kept.
     """
     if min(window.num_samples, reference.num_samples) < LEAST_SAMPLES:
         side = "it has" if window.num_samples < LEAST_SAMPLES else "the reference has"
@@ -92,7 +92,7 @@ def decide(
 
 
 def first_trunk(vectors: Vectors, *, dim: int) -> Vectors:
-    """Return the part (n, dim) of vectors that is of the first trunk; behind it stand those of others."""
+    """Return the part (n, dim) of vectors that is of the first trunk; the parts of others stand behind it."""
     if vectors.shape[1] < dim:
         raise ValueError(
             f"the embeddings of the answers have {vectors.shape[1]} numbers, those of the reference {dim}: they are of "

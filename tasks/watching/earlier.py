@@ -1,7 +1,7 @@
-"""What the last watch of these answers decided: a window that it judged on the same grounds is not judged again.
+"""The decisions of the last watch of these answers: a window that it judged on the same grounds is not judged again.
 
-It is read from the watch.json that the new one will replace. A decision counts again where everything is the same that
-it depends on: the answers of the window and the files of their vectors, the reference, the settings, and the code.
+They are read from the watch.json that the new one will replace. A decision counts again where everything is the same
+that it depends on: the answers of the window and the files of their vectors, the reference, the settings, and the code.
 Windows of a count begin where they began before, so that they do not move when the oldest files of a log are removed.
 """
 
@@ -32,19 +32,19 @@ class Earlier:
 
     @classmethod
     def read(cls, file: Path) -> "Earlier":
-        """Return what watch.json has; nothing where it is missing, damaged or of another form."""
+        """Return the decisions in watch.json; none where it is missing, damaged or of another form."""
         try:
-            found = json.loads(file.read_text("utf-8"))
+            content = json.loads(file.read_text("utf-8"))
             decisions = {
                 str(one["grounds"]): Decision(
                     findings=[_finding(test) for test in one["tests"]], level=float(one["level"])
                 )
-                for one in found["windows"]
+                for one in content["windows"]
                 if one["is_judged"]
             }
             before = {
                 str(key): {str(name): int(num) for name, num in counts.items()}
-                for key, counts in found["files"].items()
+                for key, counts in content["files"].items()
             }
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return cls()
@@ -59,7 +59,7 @@ def _finding(test: Mapping[str, Any]) -> Finding:
 
 
 def grounds_of(reference: Reference, *, settings: Sequence[object]) -> str:
-    """Return a digest of all that decisions depend on besides the window: the code, the reference and the settings."""
+    """Return a digest of everything that decisions depend on besides the window: code, reference and settings."""
     content = hashlib.sha256(repr([digest(CODE), *settings]).encode())
     content.update(_rows(reference.answers))
     for values in (reference.vectors, reference.unlike):

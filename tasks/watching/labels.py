@@ -1,4 +1,4 @@
-"""Labels that come after the answers: they join by sample_id, and say how often the answers were right."""
+"""Labels that come after the answers: they are joined by sample_id, and show how often the answers were right."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ CONFIDENCE = 0.95  # of the intervals
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """How often the answers to n labelled samples were right, with the ends of its interval (Wilson 1927)."""
+    """The accuracy of the answers to n labelled samples, with the ends of its interval (Wilson 1927)."""
 
     accuracy: float
     low: float
@@ -44,25 +44,23 @@ def read_labels(files: Sequence[Path], targets: Mapping[str, Target]) -> dict[st
     model does not know is a label, too: the answer to it is wrong.
 
     Raises:
-        ValueError: a file is damaged or has none of these columns, a label is none, or a sample has two labels.
+        ValueError: a file is damaged or has none of these columns, a label is invalid, or a sample has two labels.
     """
     labels: dict[str, pd.Series] = {}
     for file in files:
         table = read_table(file, targets)
         for name in targets:
             if name in table:
-                own = table[[ID, name]].dropna()
-                values = [_read(targets[name], cell, file) for cell in own[name]]
-                series = pd.Series(values, index=own[ID].to_numpy(object), dtype=object)
+                given = table[[ID, name]].dropna()
+                values = [_read(targets[name], cell, file) for cell in given[name]]
+                series = pd.Series(values, index=given[ID].to_numpy(object), dtype=object)
                 labels[name] = pd.concat([labels[name], series]) if name in labels else series
     for name, series in labels.items():
         pairs = pd.DataFrame({"id": series.index, "label": series.to_numpy()}).drop_duplicates()
         if len(twice := pairs[pairs["id"].duplicated()]):
             sample = str(twice["id"].iloc[0])
-            found = " and ".join(printable(str(label)) for label in pairs.loc[pairs["id"] == sample, "label"][:2])
-            raise ValueError(
-                f"the sample {printable(sample)[:16]} has two labels for {name}, {found}: keep one of them"
-            )
+            both = " and ".join(printable(str(label)) for label in pairs.loc[pairs["id"] == sample, "label"][:2])
+            raise ValueError(f"the sample {printable(sample)[:16]} has two labels for {name}, {both}: keep one of them")
         labels[name] = series[~series.index.duplicated()]
     return labels
 

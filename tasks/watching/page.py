@@ -1,4 +1,4 @@
-"""Draw the page of a watch: what drifted, charts of the windows, and every window in a table."""
+"""Draw the page of a watch: the drifts, charts of the windows, and every window in a table."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ Facts = Mapping[str, Any]
 
 
 def page(found: Facts, targets: Mapping[str, Target], reference: Reference) -> str:
-    """Return the page as HTML, of what watch.json has."""
+    """Return the content of watch.json as an HTML page."""
     windows = list(enumerate(found["windows"], start=1))[-MOST_WINDOWS:]
     judged = [one for _, one in windows if one["is_judged"]]
     return render_alone(
@@ -42,7 +42,7 @@ def page(found: Facts, targets: Mapping[str, Target], reference: Reference) -> s
 def charts(
     windows: Sequence[tuple[int, Facts]], targets: Mapping[str, Target], reference: Reference
 ) -> list[dict[str, Any]]:
-    """Return the charts of what the windows have: accuracy and confidence by target, domain and unlike samples."""
+    """Return the charts of the windows: accuracy and confidence by target, domain and unlike samples."""
     drawn = []
     for name in targets:
         accuracy = [one["accuracy"].get(name) for _, one in windows]
@@ -54,7 +54,7 @@ def charts(
         usual = reference.of(name)["probability"].mean()
         drawn.append(chart(f"Mean confidence of {name}", windows, confidence, usual=usual if usual == usual else None))
     for test, title, by_chance in (
-        ("domain", "Domain: area under the curve of a classifier that tells the samples from the reference's", 0.5),
+        ("domain", "Domain: area under the curve of a classifier that separates the samples from the reference's", 0.5),
         ("unlike", "Share of samples unlike any that the model was trained on", None),
     ):
         effects = [next((two["effect"] for two in one["tests"] if two["test"] == test), None) for _, one in windows]
@@ -103,18 +103,18 @@ def chart(
 def shares(window: Facts, reference: Reference) -> list[dict[str, Any]]:
     """Return a table for each target of classes: how often each is answered, those first that changed most."""
     tables = []
-    for name, own in window["answers"].items():
+    for name, answers in window["answers"].items():
         usual = reference.of(name)["label"].value_counts()
-        if "counts" not in own or usual.empty:
+        if "counts" not in answers or usual.empty:
             continue
-        total = sum(own["counts"].values())
+        total = sum(answers["counts"].values())
         rows = [
             {
                 "name": label,
-                "now": own["counts"].get(label, 0) / total,
+                "now": answers["counts"].get(label, 0) / total,
                 "before": int(usual.get(label, 0)) / usual.sum(),
             }
-            for label in sorted({*own["counts"], *map(str, usual.index)})
+            for label in sorted({*answers["counts"], *map(str, usual.index)})
         ]
         rows.sort(key=lambda row: -abs(row["now"] - row["before"]))
         tables.append({"target": name, "rows": rows[:MOST_CLASSES], "left_out": max(len(rows) - MOST_CLASSES, 0)})

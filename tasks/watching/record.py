@@ -1,4 +1,4 @@
-"""What a watch found, as JSON for alarms and in words for people."""
+"""The findings of a watch, as JSON for alarms and in words for people."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ from tasks.watching.windows import Window
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """A window with its decision, and by target how often its answers were right, where labels came.
+    """A window with its decision, and by target the accuracy of its answers, where labels came.
 
     `files` are keys of the files that its answers lie in, `grounds` a digest of all that the decision depends on.
     """
@@ -39,7 +39,7 @@ class Watched:
         )
 
     def facts(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the window as JSON."""
         window, decision = self.window, self.decision
         return {
             "key": window.key,
@@ -85,10 +85,10 @@ def record(
     counts: Mapping[str, int],
     files: Mapping[str, Mapping[str, int]],
 ) -> dict[str, Any]:
-    """Return everything that was found, as JSON.
+    """Return all findings as JSON.
 
     Args:
-        counts: of what is in no window, or of labels, by their names.
+        counts: of answers in no window, and of labels, by their names.
         files: by the key of each file, how many answers to each target came before it.
     """
     judged = [one for one in watched if one.decision.why_not is None]
@@ -111,7 +111,7 @@ def record(
 
 
 def budget_in_words(*, false_alarms: float, num_judged: int) -> str:
-    """Return what the allowed false alarms mean for these windows."""
+    """Return a sentence on the meaning of the allowed false alarms for these windows."""
     return (
         f"Of windows without any drift, {false_alarms:.2%} at most raise a false alarm, whatever the number of tests: "
         f"of these {num_judged:,} windows, {false_alarms * num_judged:.2g} on average."
@@ -119,7 +119,7 @@ def budget_in_words(*, false_alarms: float, num_judged: int) -> str:
 
 
 def in_no_window(counts: Mapping[str, int]) -> list[str]:
-    """Return sentences about what is in no window, and about labels that joined no answer."""
+    """Return sentences about answers in no window, and about labels without an answer."""
     words = {
         "of_other_models": "{} answers of other models are left out: watch each model by its own reference.",
         "without_time": "{} rows have no time and are in no window.",
@@ -136,7 +136,7 @@ def in_no_window(counts: Mapping[str, int]) -> list[str]:
 def unknown_classes(labels: Mapping[str, pd.Series], targets: Mapping[str, Target]) -> int:
     """Return how many labels are of classes or steps that the model does not know."""
     return sum(
-        int((~own.isin(list(targets[name].names))).sum())
-        for name, own in labels.items()
+        int((~series.isin(list(targets[name].names))).sum())
+        for name, series in labels.items()
         if targets[name].kind in ("classes", "ordinal")
     )

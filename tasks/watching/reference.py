@@ -1,6 +1,6 @@
 """The answers that windows are compared with: those of the model in use to the held-out samples.
 
-They are not of samples that the model learned from, where it is surer than it will be in use. The split of hashes gives
+These are no samples that the model learned from, on which it is surer than it will be in use. The split by hashes gives
 held-out samples the same distribution as those of train.
 """
 
@@ -32,8 +32,8 @@ class Reference:
         answers: rows with the columns of `read_files`.
         accuracy: by target, the share of right answers; empty where no truths are known.
         vectors: (n, dim) of the samples, None where they are not known.
-        unlike: (m,) 1 for a sample that the bundle's detector calls unlike and 0 for another; None for no detector.
-        what: what the samples are, in words.
+        unlike: (m,) 1 for a sample that the bundle's detector marks as unlike and 0 for another; None for no detector.
+        what: the samples in words.
     """
 
     answers: pd.DataFrame
@@ -47,7 +47,7 @@ class Reference:
 
     @cached_property
     def halves(self) -> tuple[Known, NDArray[np.float32]]:
-        """Return what is kept of one half of the vectors, and the distances (m,) of the other half to it."""
+        """Return the summary of one half of the vectors, and the distances (m,) of the other half to it."""
         assert self.vectors is not None
         order = np.random.default_rng(0).permutation(len(self.vectors))
         first, others = np.array_split(self.vectors[order], 2)
@@ -83,7 +83,7 @@ def held_out_answers(evaluation: Path, targets: Mapping[str, Target], *, model: 
         model: the SHA-256 of its weights.
 
     Raises:
-        ValueError: nothing was evaluated, or neither was that model.
+        ValueError: `evaluate` has not run, or the folder has no answers of that model.
     """
     subject, predictions = evaluation / "subject.json", evaluation / "predictions.parquet"
     if not (subject.is_file() and predictions.is_file()):
@@ -94,12 +94,12 @@ def held_out_answers(evaluation: Path, targets: Mapping[str, Target], *, model: 
         raise ValueError(f"{evaluation} is not about the model {model[:12]}: {ADVICE}")
     table = pd.read_parquet(predictions)
     parts, accuracy = [], {}
-    for target, own in table.groupby("target"):
-        if target not in targets or name not in own or own[name].isna().all():
+    for target, rows in table.groupby("target"):
+        if target not in targets or name not in rows or rows[name].isna().all():
             continue
-        own = own.reset_index(drop=True)
-        parts.append(answers_of(own, str(target), targets[str(target)], model=name))
-        accuracy[str(target)] = float(right_answers(own, model=name).mean())
+        rows = rows.reset_index(drop=True)
+        parts.append(answers_of(rows, str(target), targets[str(target)], model=name))
+        accuracy[str(target)] = float(right_answers(rows, model=name).mean())
     if not parts:
         raise ValueError(f"{evaluation} has no answer of the model {model[:12]} to any of its targets: {ADVICE}")
     return Reference(answers=pd.concat(parts, ignore_index=True), accuracy=accuracy, what="held-out samples")

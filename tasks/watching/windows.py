@@ -1,4 +1,4 @@
-"""Windows of answers: so many of them, or those of an hour or a day by their own time stamps.
+"""Windows of answers: a fixed number of answers, or those of an hour or a day by their own time stamps.
 
 No order of the time stamps is assumed: an answer goes to the window of its own time, whatever clock jumped before it.
 """
@@ -20,10 +20,10 @@ PERIOD = re.compile(r"([1-9]\d{0,5})([mhd])")
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """The answers to n samples of each target, and what else came in.
+    """The answers to n samples of each target, and counts of the other inputs.
 
     Args:
-        answers: rows of `read_files`, each sample once a target.
+        answers: rows of `read_files`, each sample once for each target.
         is_open: whether more answers may come into it, so that it will be judged again.
         num_repeated: answers to samples that the window has already.
         reasons: how many inputs have no answer, by the reason.
@@ -57,17 +57,17 @@ class Window:
 
 def seconds_of(period: str) -> int:
     """Return the seconds of a period such as 30m, 1h or 7d. Raises ValueError for any other text."""
-    found = PERIOD.fullmatch(period)
-    if not found:
+    match = PERIOD.fullmatch(period)
+    if not match:
         raise ValueError(f"{period[:20]!r} is no period, expected one such as 30m, 1h or 7d")
-    return int(found[1]) * UNITS[found[2]]
+    return int(match[1]) * UNITS[match[2]]
 
 
 def by_count(answers: pd.DataFrame, size: int, *, before: Mapping[str, int] | None = None) -> Iterator[Window]:
     """Yield windows of `size` answers each, in the order of the rows; the last may have fewer.
 
     Args:
-        before: by target, how many answers came before these and are gone: the first window has so many fewer.
+        before: by target, how many earlier answers are gone: the first window has so many fewer.
     """
     gone = answers["target"].map(before or {}).fillna(0).astype(int) % size
     is_answered = answers["reason"].isna().astype(int)
@@ -91,7 +91,7 @@ def answers_before(answers: pd.DataFrame, num_files: int, *, before: Mapping[str
 def by_time(answers: pd.DataFrame, seconds: int) -> tuple[list[Window], int]:
     """Return the windows of so many seconds that have any answer, in the order of time, and the rows without a time.
 
-    The newest is open: nothing says whether its time is over.
+    The newest is open, because more answers of its time may come.
     """
     timed = answers[answers[TIME].notna()]
     length = pd.Timedelta(seconds=seconds)
@@ -107,13 +107,13 @@ def by_time(answers: pd.DataFrame, seconds: int) -> tuple[list[Window], int]:
 
 def window_of(rows: pd.DataFrame, *, begin: pd.Timestamp | None, end: pd.Timestamp | None) -> Window:
     is_answered = rows["reason"].isna() & rows["sample_id"].notna()
-    own = rows[is_answered]
-    is_repeated = own.duplicated(["sample_id", "target"])
+    answers = rows[is_answered]
+    is_repeated = answers.duplicated(["sample_id", "target"])
     first = rows["target"].iloc[0]  # a row of each input
-    num_repeated = int((is_repeated & (own["target"] == first)).sum())
+    num_repeated = int((is_repeated & (answers["target"] == first)).sum())
     reasons = rows.loc[~is_answered & (rows["target"] == first), "reason"].fillna("unnamed").value_counts()
     return Window(
-        begin=begin, end=end, answers=own[~is_repeated], num_repeated=num_repeated,
+        begin=begin, end=end, answers=answers[~is_repeated], num_repeated=num_repeated,
         reasons={str(name): int(count) for name, count in sorted(reasons.items())},
     )  # fmt: skip
 

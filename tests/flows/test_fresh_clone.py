@@ -138,7 +138,7 @@ def test_check_of_a_pull_request_names_the_first_stale_stage_without_any_data(pr
     git("checkout", "--quiet", "params.yaml", folder=clone)
     (clone / "data/batches.yaml").write_text('batches: [first, "second"]\n', "utf-8")
     status, printed = check()
-    assert (status, "lists second, which data/raw has no .dvc file of" in printed) == (1, True)
+    assert (status, "lists second without a .dvc file in data/raw: `dvc add`" in printed) == (1, True)
     (clone / "data/batches.yaml").write_text("batches: []\n", "utf-8")
     assert check() == (0, "a retraining waits for a first batch\n")
     set_param(clone, "backbone_learning_rate", "'fast'")

@@ -263,7 +263,7 @@ def test_candidate_that_a_domain_gains_from_is_accepted_and_a_domain_without_lab
     assert (rule["passed"], rule["parameter"]) == (True, "significance")
     assert 0 < rule["smallest_detectable"] < 1
     assert verdict["domains_without_samples"] == ["label sketch"]
-    assert "adapted domains not judged, for want of any held-out label: label sketch" in done.stderr
+    assert "adapted domains not judged, because no held-out sample of them has a label: label sketch" in done.stderr
 
 
 def test_candidate_that_a_domain_is_harmed_by_is_rejected_with_what_a_person_can_do(project, judged):

@@ -102,7 +102,9 @@ def test_rare_class_and_every_target_are_among_the_samples_that_are_drawn(monkey
         assert (own["kind"] == "rare").sum() >= 2
         assert (own["age"] == "old").sum() >= 10
     manifest.loc[manifest["split"] == "val", "age"] = None
-    with pytest.raises(ValueError, match="val has no label of the target age, by whose accuracy int8 is measured"):
+    with pytest.raises(
+        ValueError, match="val has no label of the target age, whose accuracy measures int8: label some"
+    ):
         drawn(manifest, targets, seed=0)
 
 

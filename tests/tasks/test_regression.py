@@ -416,7 +416,7 @@ def test_class_of_which_no_sample_is_held_out_is_told(shell, workspace):
     done = shell(*judging("out"))
     verdict = json.loads((workspace / "out" / "verdict.json").read_text("utf-8"))
     assert verdict["classes_without_samples"] == ["label eel"]
-    assert "not judged, for want of any held-out sample: label eel" in done.stderr
+    assert "not judged, because no held-out sample has it: label eel" in done.stderr
 
 
 def test_calibration_that_no_sample_can_judge_is_no_acceptance(shell, workspace):

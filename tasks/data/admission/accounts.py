@@ -1,4 +1,4 @@
-"""Counts of the samples that came, are used, wait in the pool or are quarantined, and the limits that these keep."""
+"""Count the samples that came, are used, wait in the pool or are quarantined, and check the limits of these."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from tasks.targets.target import Target
 def account(
     samples: pd.DataFrame, defects: pd.DataFrame, manifest: pd.DataFrame, ledger: pd.DataFrame, batches: list[str]
 ) -> dict[str, dict[str, int]]:
-    """Count by batch what came `in`, is `used`, is in the `pool`, or is quarantined for a reason. The sums agree."""
+    """Count by batch the samples that came `in`, are `used`, in the `pool`, or quarantined for a reason. Sums agree."""
     came = pd.concat([samples["batch"], defects["batch"]]).value_counts()
     is_pool = manifest["split"] == POOL
     used, pool = manifest.loc[~is_pool, "batch"].value_counts(), manifest.loc[is_pool, "batch"].value_counts()
@@ -40,7 +40,7 @@ def account_labels(
     *,
     targets: Mapping[str, Target],
 ) -> dict[str, dict[str, Any]]:
-    """Count by target the labels that were `given`, are `used`, are `set_aside` for a reason, or whose sample is.
+    """Count by target the labels that were `given`, are `used`, or are `set_aside`, alone or with their sample.
 
     The sums agree. Each of several labels counts; one that cannot be read counts once.
     """
@@ -64,7 +64,9 @@ def lost_labels(
     Classes and labels that wait, or that params.yaml does not let in, are not lost.
     """
     lost = labels[~labels["reason"].isin([WAITING, UNKNOWN])]
-    shares = {name: float((lost["target"] == name).sum() / max(own["given"], 1)) for name, own in counts.items()}
+    shares = {
+        name: float((lost["target"] == name).sum() / max(counted["given"], 1)) for name, counted in counts.items()
+    }
     return [
         {"target": name, "fraction": share, "limit": limits.overall, "reasons": commonest(lost[lost["target"] == name])}
         for name, share in shares.items()
@@ -73,7 +75,7 @@ def lost_labels(
 
 
 def labels_of(ledger: pd.DataFrame, samples: pd.DataFrame, defects: pd.DataFrame) -> pd.DataFrame:
-    """Return the labels that the samples of the ledger came with, a column a target.
+    """Return the labels that the samples of the ledger came with, a column for each target.
 
     Args:
         samples: columns batch, path and the targets.
@@ -85,7 +87,7 @@ def labels_of(ledger: pd.DataFrame, samples: pd.DataFrame, defects: pd.DataFrame
 
 
 def labels_said(defects: pd.DataFrame, targets: list[str]) -> pd.DataFrame:
-    """Return batch and path of the defects, and the labels that they came with, a column a target."""
+    """Return batch and path of the defects, and the labels that they came with, a column for each target."""
     labels = pd.DataFrame([json.loads(text) for text in defects["said"]], index=defects.index)
     return defects[["batch", "path"]].join(labels.reindex(columns=targets))
 
@@ -100,8 +102,8 @@ def budget(
 ) -> dict[str, Any]:
     """Return the quarantined fraction of all samples, and the fractions that exceed their limits, with the reasons.
 
-    A limit holds for all samples, for a batch, or for a class in use. Reasons of NO_LOSS do not count, and the pool
-    counts only in a batch in which nothing has a label: there it is what the losses are a fraction of.
+    A limit holds for all samples, for a batch, or for a class in use. Reasons of NO_LOSS do not count. The pool counts
+    only in a batch without any label: there the losses are a fraction of it.
     """
     is_lost = ~ledger["reason"].isin(NO_LOSS)
     lost = ledger[is_lost]

@@ -34,8 +34,8 @@ class Admission:
     """The decisions: every sample is a row of the manifest or of the ledger. The manifest has the pool, too.
 
     `targets` have the classes or labels in use, in the order of the logits; one that has no label at all is left out.
-    `probation` counts the samples of each class in probation, by target. `labels` are those that are set aside while
-    their sample has others or waits in the pool, and `labels_of_ledger` counts those of the samples in the ledger.
+    `probation` counts the samples of each class in probation, by target. `labels` are set aside while their sample has
+    others or waits in the pool. `labels_of_ledger` counts the labels of samples in the ledger.
     """
 
     manifest: pd.DataFrame
@@ -57,12 +57,12 @@ def admit(
 ) -> Admission:
     """Admit samples to the manifest, and list the others in the ledger.
 
-    A sample without a label for any target is in the pool, whatever split the data name. A copy that has a label, in
-    any batch, stands for it.
+    A sample without a label for any target is in the pool, whatever split the data name. Where any batch has a copy of
+    it with a label, that copy takes its place.
 
     Args:
         samples: columns batch, path, sample_id, group, split and the targets. Batches are in the order they landed.
-            Its columns are let go of as rows are dropped, if nobody else holds them.
+            Its columns are freed as rows are dropped, unless another reference holds them.
         targets: the columns to learn, without their classes and labels.
         registered: by target, the classes or labels of the model in use, which keep their places.
         split: returns the split of a group, or of a sample_id.
@@ -91,8 +91,8 @@ def admit(
     def let_in(allowed: Mapping[str, Sequence[str]], reason: str, details: Mapping[tuple[str, str], str]) -> None:
         for name, names in allowed.items():
             samples[name], out = without_labels(samples[name], targets[name], allowed=names)
-            said = {label: details.get((name, label), not_let_in(name, label)) for label in out.unique()}
-            labels.append(labels_set_aside(samples, name, out, reason=reason, details=said))
+            detail_of = {label: details.get((name, label), not_let_in(name, label)) for label in out.unique()}
+            labels.append(labels_set_aside(samples, name, out, reason=reason, details=detail_of))
 
     if taken_out:
         set_aside(corrected_away(samples, taken_out))
@@ -103,7 +103,9 @@ def admit(
     set_aside(unlabelled_copies(samples, targets=list(targets)))
     let_wait()
     set_aside(duplicates(samples, targets=list(targets)))
-    of_kind = {kind: [name for name, own in targets.items() if own.kind == kind] for kind in ("classes", "several")}
+    of_kind = {
+        kind: [name for name, target in targets.items() if target.kind == kind] for kind in ("classes", "several")
+    }
     always = [name for name in targets if name not in of_kind["classes"]]
     named = [*of_kind["classes"], *of_kind["several"]]
     allowed = {

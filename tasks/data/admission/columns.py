@@ -1,4 +1,4 @@
-"""Choose the columns that are learned, the targets, and say why each other column is passed over."""
+"""Choose the columns that are learned, the targets, and give the reason why each other column is passed over."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -18,13 +18,13 @@ OF_AN_IDENTITY = {
     "id", "ids", "uid", "uuid", "guid", "idx", "index", "serial", "date", "time", "datetime", "timestamp", "md5",
     "sha256", "hash",
 }  # fmt: skip
-# a column whose cells differ this much holds texts, which may be private: of cells of several words, and of any cells
+# a column whose cells differ this much holds texts, which may be private: for cells of several words, and for any
 MOST_DIFFERENT_TEXTS, MOST_DIFFERENT = 0.5, 0.9
 LEAST_WORDS = 4.0  # of a cell on average, from which it is a text and not a name
 LIKE_TEXTS = "its cells differ like texts"
 NUMBERS = "it holds numbers, such as a measurement"
 LISTS = "it holds lists, such as of labels"
-KINDS = {NUMBERS: "number", LISTS: "several"}  # that such a column may have
+KINDS = {NUMBERS: "number", LISTS: "several"}  # the kind that such a column may have
 
 
 def target_columns(
@@ -38,11 +38,12 @@ def target_columns(
     """Return the targets among the columns of the samples, and why each of the other columns is passed over.
 
     Without `validate.targets`, the targets of the model in use are learned, and those with fixed classes. Where no
-    model is in use, the first batches decide: a target is a column that the first batch with labels has, and in which
-    a value is frequent enough to be a class by the time when that first holds for any column. So a column that is no
-    target on the first day does not become one later. If there is no such column, all columns are targets whose cells
-    do not differ like texts. `domain` and `group` are targets where they are named, or registered. A target that is
-    declared with its kind, and that no batch has, is left out where there is another one.
+    model is in use, the first batches decide. They end with the batch in which a value of any column first becomes
+    frequent enough to be a class. A target is a column of the first batch with labels in which, up to there, a value
+    is that frequent. So a column that is no target on the first day does not become one later. If there is no such
+    column, all columns whose cells do not differ like texts are targets. `domain` and `group` are targets where they
+    are named, or registered. A target that is declared with its kind, but that no batch has, is left out where there
+    is another one.
 
     Args:
         samples: in the order in which the batches landed.
@@ -54,11 +55,11 @@ def target_columns(
         ValueError: the samples have no column for a chosen target, or for a target with fixed classes; or a target
             differs in case alone from another column.
     """
-    parts = {column for own in joined.values() for column in own}
+    parts = {column for labels in joined.values() for column in labels}
     asked = {*(options.targets or ()), *registered} & {"domain", "group"}
     roles = {name for name in asked if samples[name].notna().any()}
-    own = [name for name in samples.columns if name not in (*FACTS, *KEYS, *facts, *parts) or name in roles]
-    columns = [*own, *joined]
+    own_columns = [name for name in samples.columns if name not in (*FACTS, *KEYS, *facts, *parts) or name in roles]
+    columns = [*own_columns, *joined]
     for key, names in (("targets", options.targets or []), ("classes", options.classes)):
         missing = [name for name in names if name not in columns]
         if missing and not (key == "targets" and isinstance(options.targets, dict) and len(missing) < len(names)):
@@ -113,7 +114,7 @@ def _others(columns: Sequence[str], targets: Collection[str], why: str) -> dict[
 def _of_the_first_batches(
     samples: pd.DataFrame, columns: Sequence[str], *, min_samples: int
 ) -> tuple[list[str], dict[str, str]]:
-    """Return the columns that the first batches make targets, and why each other column is none."""
+    """Return the columns that the first batches make targets, and why each other column is no target."""
     place = pd.Series(pd.factorize(samples["batch"])[0], index=samples.index)  # the number of each sample's batch
     begins = {name: place[samples[name].first_valid_index()] for name in columns if samples[name].notna().any()}
     reached = {name: _since(samples[name], place, min_samples=min_samples) for name in begins}
@@ -173,7 +174,7 @@ def _are_lists(labels: "pd.Series[Any]") -> bool:
 
 
 def _differ_like_texts(name: str, labels: "pd.Series[Any]") -> bool:
-    """Return whether the cells of a column, unless it is called like a label, differ more than classes do."""
+    """Return whether the cells of a column differ more than classes do; False for one with the name of a label."""
     if {word.lower() for word in WORDS.findall(name)} & OF_A_LABEL:
         return False
     cells = labels.dropna().astype(str)
@@ -188,7 +189,7 @@ def perhaps_one_target(samples: pd.DataFrame, targets: Sequence[str], others: Co
     """
     has_label = samples[[*targets, *others]].notna().groupby(samples["batch"], sort=False).any()
     place = {batch: number for number, batch in enumerate(has_label.index)}
-    found = []
+    remarks = []
     for target in targets:
         known = {plain(str(name)) for name in samples[target].dropna().unique()}
         since = next((place[batch] for batch, has in has_label[target].items() if has), len(place))
@@ -203,5 +204,5 @@ def perhaps_one_target(samples: pd.DataFrame, targets: Sequence[str], others: Co
             ]
             if same:
                 classes = sorted({name for batch in same for name in names[batch] if plain(name) in known})
-                found.append({"target": target, "column": column, "batches": same, "classes": classes})
-    return found
+                remarks.append({"target": target, "column": column, "batches": same, "classes": classes})
+    return remarks

@@ -17,11 +17,11 @@ COLUMNS = ["batch", "path", "sample_id", "target", "came_as", "label", "who", "w
 
 @dataclass(frozen=True, kw_only=True)
 class Corrected:
-    """The samples with the labels that hold, and what else follows from the corrections.
+    """The samples with the labels in force, and the other consequences of the corrections.
 
     `reasons` has the reason and the detail, by sample_id, of samples that are set aside. `changed` has a row (COLUMNS)
-    for each label that is another than it came as; a label that `came_as` nothing is "". `columns` are those that a
-    batch gets labels in.
+    for each label that differs from the one it came as; `came_as` is "" where there was none. `columns` are the columns
+    in which a batch gets labels.
     """
 
     samples: pd.DataFrame
@@ -45,13 +45,13 @@ def correct(
     Args:
         samples: columns batch, path, sample_id and the targets, a row a sample.
         rows: in the order of their file.
-        defects: the sample_ids of what cannot be used, whatever a correction says.
+        defects: the sample_ids of samples that cannot be used, whatever a correction asks for.
         joined: by target, the columns that each stand for one of its labels.
         declared: the targets that params.yaml names, and those of the model in use.
         facts: the columns of the facts of a sample.
 
     Raises:
-        ValueError: a correction is about a target that the samples do not have, or about a column that is none.
+        ValueError: a correction is about a target that the samples do not have, or about a column that is no target.
     """
     held = standing(rows)
     no_targets = {*FACTS, *KEYS, *facts} - ({DOMAIN} & {*declared})
@@ -60,15 +60,15 @@ def correct(
     contradictions, reasons = [], {}
     labels: dict[str, dict[str, Correction]] = {}
     for sample_id in sorted(here):
-        found = decided(held[sample_id])
-        if found.conflict:
-            contradictions.append(found.conflict)
-            one, other = found.conflict
+        decision = decided(held[sample_id])
+        if decision.conflict:
+            contradictions.append(decision.conflict)
+            one, other = decision.conflict
             reasons[sample_id] = CONTRADICTED, f"corrected in two ways: {_both(one, other)}"
-        elif found.set_aside:
-            reasons[sample_id] = BY_HAND, _detail(found.set_aside)
+        elif decision.set_aside:
+            reasons[sample_id] = BY_HAND, _detail(decision.set_aside)
         else:
-            for row in found.labels:
+            for row in decision.labels:
                 if row.target in no_targets:
                     raise ValueError(
                         f"line {row.line} of the corrections is about {row.target!r}, which is no label, and which no "
@@ -90,16 +90,16 @@ def _relabelled(
     declared: Collection[str],
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, list[str]]]:
     changed, columns = [pd.DataFrame(columns=COLUMNS, dtype="str")], dict[str, list[str]]()
-    for target, own in labels.items():
+    for target, corrections in labels.items():
         if target not in samples and target not in joined and target not in {*declared, LABEL}:
-            row = next(iter(own.values()))
+            row = next(iter(corrections.values()))
             known = ", ".join(sorted({*declared, *joined})) or "the name of a column of labels"
             raise ValueError(
                 f"line {row.line} of the corrections is about {printable(target)!r}, which no batch has, expected "
                 f"{known}: correct the target"
             )
-        about = samples[samples["sample_id"].isin(list(own))]
-        row_of = [own[sample_id] for sample_id in about["sample_id"]]
+        about = samples[samples["sample_id"].isin(list(corrections))]
+        row_of = [corrections[sample_id] for sample_id in about["sample_id"]]
         new = pd.Series([text(row.label) for row in row_of], index=about.index, dtype="str")
         if target in joined:
             came = about[list(joined[target])].fillna("").agg("|".join, axis=1)
@@ -144,7 +144,7 @@ def _of_several(
 ) -> dict[str, "pd.Series[str]"]:
     """Return a cell of 1 or 0 for each column and sample, of the labels that each sample has."""
     return {
-        column: pd.Series(["1" if column in own else "0" for own in named], index=index, dtype="str")
+        column: pd.Series(["1" if column in labels else "0" for labels in named], index=index, dtype="str")
         for column in columns
     }
 

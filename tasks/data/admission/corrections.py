@@ -1,8 +1,8 @@
 """The corrections that people made: `corrections.csv`, a row a decision about a sample. Rows are only appended.
 
 Git keeps the file, and raw data stays as it came. Rows count in the order of `when`, whatever order a merge of two
-branches left them in. A person's later decision about a sample replaces the own earlier one. Decisions of two people
-that differ do not: both hold until one of them is undone, for nobody may have seen both.
+branches left them in. A later decision of a person about a sample replaces that person's earlier one. Different
+decisions of two people stay in force until one of them is undone, because perhaps nobody has seen both.
 """
 
 import csv
@@ -25,11 +25,11 @@ SAMPLE_ID = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, kw_only=True)
 class Correction:
-    """One row.
+    """A row of the corrections.
 
-    `relabel` gives a sample another label for a target, or its first. `accept` says that a person found the sample, or
-    its label, right: nothing changes. `set_aside` keeps it out of training and judging. `undo` takes back the rows of
-    the sample with the same target and label. `line` is the row's place in the file, counted from 1.
+    `relabel` gives a sample another label for a target, or its first. `accept` records that a person found the sample,
+    or its label, right: nothing changes. `set_aside` keeps it out of training and judging. `undo` takes back the rows
+    of the sample with the same target and label. `line` is the row's place in the file, counted from 1.
     """
 
     sample_id: str
@@ -47,17 +47,17 @@ class Correction:
 
     @property
     def decision(self) -> str:
-        """Return what the person decided, for people, such as `Ann: 'cat'`."""
+        """Return the person's decision in words, such as `Ann: 'cat'`."""
         what = repr(self.label) if self.label else {SET_ASIDE: "set aside", ACCEPT: "right as it is"}[self.action]
         return f"{printable(self.who)}: {what}"
 
 
-COLUMNS = [each.name for each in fields(Correction) if each.name != "line"]
+COLUMNS = [column.name for column in fields(Correction) if column.name != "line"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decided:
-    """What holds for a sample: the rows that relabel it, the row that sets it aside, or two rows that contradict."""
+    """The corrections in force for a sample: rows that relabel it, a row that sets it aside, or two that contradict."""
 
     labels: list[Correction]
     set_aside: Correction | None
@@ -136,7 +136,7 @@ def instant_of(when: str) -> datetime:
 
 
 def standing(rows: Iterable[Correction]) -> dict[str, list[Correction]]:
-    """Return the rows that hold, by sample: those that nobody undid, and that their own author did not replace."""
+    """Return the rows in force, by sample: those that nobody undid, and that their author did not replace."""
     held: dict[str, list[Correction]] = {}
     for row in sorted(rows, key=lambda row: row.instant):
         before = held.get(row.sample_id, [])
@@ -144,16 +144,16 @@ def standing(rows: Iterable[Correction]) -> dict[str, list[Correction]]:
             held[row.sample_id] = [one for one in before if (one.target, one.label) != (row.target, row.label)]
         else:
             held[row.sample_id] = [one for one in before if not _replaces(row, one)] + [row]
-    return {sample_id: own for sample_id, own in held.items() if own}
+    return {sample_id: standing_rows for sample_id, standing_rows in held.items() if standing_rows}
 
 
 def _replaces(row: Correction, earlier: Correction) -> bool:
-    """Return whether a person's row replaces an own earlier one: of the same target, or of the whole sample."""
+    """Return whether a row replaces an earlier one of the same person: of the same target, or of the whole sample."""
     return row.who == earlier.who and earlier.target in ("", row.target)
 
 
 def decided(rows: Sequence[Correction]) -> Decided:
-    """Return what the rows of a sample that hold come to."""
+    """Return the decision that follows from the rows in force for a sample."""
     conflict = next(
         ((one, other) for number, other in enumerate(rows) for one in rows[:number] if _contradict(one, other)), None
     )
@@ -174,11 +174,11 @@ def _contradict(one: Correction, other: Correction) -> bool:
 def append(path: Path, wanted: Sequence[Correction], *, replaces: bool) -> list[Correction]:
     """Append decisions to the file, and return the rows that were added. It may be called again.
 
-    What holds already is not added again. Of what one person decides twice, the last counts. The rows get the present
-    time as `when`, or the latest time in the file, so that a clock that is slow changes no order.
+    A decision that is in force is not added again. Of two decisions of one person, the last counts. The rows get the
+    present time as `when`, or the latest time in the file, so that a slow clock changes no order.
 
     Args:
-        replaces: whether whoever decides has seen what held before. Then what others decided differently is undone.
+        replaces: whether the person has seen the rows in force. Then different decisions of others are undone.
 
     Raises:
         ValueError: a row of the file cannot be read; nothing is added.
@@ -188,11 +188,11 @@ def append(path: Path, wanted: Sequence[Correction], *, replaces: bool) -> list[
         held = standing(rows)
         last = {(row.who, row.sample_id, row.target): row for row in wanted}
         for row in last.values():
-            own = held.get(row.sample_id, [])
+            before = held.get(row.sample_id, [])
             if row.action == UNDO:
                 yield row
-            elif not any(_says_the_same(one, row) for one in own):
-                differing = [one for one in own if _contradict(one, row)] if replaces else []
+            elif not any(_says_the_same(one, row) for one in before):
+                differing = [one for one in before if _contradict(one, row)] if replaces else []
                 yield from undoing(differing, who=row.who)
                 yield row
 
@@ -200,7 +200,7 @@ def append(path: Path, wanted: Sequence[Correction], *, replaces: bool) -> list[
 
 
 def undo(path: Path, sample_id: str, *, who: str) -> list[Correction]:
-    """Take back all decisions about a sample that hold, and return the rows that were added."""
+    """Take back all decisions in force about a sample, and return the rows that were added."""
     return _added(path, lambda rows: undoing(standing(rows).get(sample_id, []), who=who))
 
 
@@ -248,7 +248,7 @@ def _only_writer(path: Path) -> Iterator[None]:
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    """Return whether the open file is still the one at `path`: whoever had it locked before may have replaced it."""
+    """Return whether the open file is still the one at `path`: the previous holder of the lock may have replaced it."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:

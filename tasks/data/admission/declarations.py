@@ -1,4 +1,4 @@
-"""What params.yaml declares of targets: the column, its kind, and what that kind has to know."""
+"""The declarations of targets in params.yaml: the column, its kind, and the settings of that kind."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -28,9 +28,9 @@ def checked_targets(said: Any) -> Declared:
         if twice := [name for name in said if said.count(name) > 1]:
             raise ValueError(f"{twice[0]!r} is there twice: name it once")
         return said
-    checked = {name: _checked(name, own) for name, own in said.items()}
-    for name, own in declarations(checked).items():
-        if taken := [column for column in own.get("columns", []) if column in checked]:
+    checked = {name: _checked(name, declaration) for name, declaration in said.items()}
+    for name, declaration in declarations(checked).items():
+        if taken := [column for column in declaration.get("columns", []) if column in checked]:
             raise ValueError(f"{taken[0]!r} is a target, and a label of {name!r}: name it once")
     return checked
 
@@ -38,28 +38,31 @@ def checked_targets(said: Any) -> Declared:
 def declarations(targets: Declared) -> dict[str, Declaration]:
     """Return the declaration of each target to which `validate.targets` gives a kind."""
     named = targets if isinstance(targets, dict) else {}
-    return {name: {"kind": own} if isinstance(own, str) else own for name, own in named.items()}
+    return {
+        name: {"kind": declaration} if isinstance(declaration, str) else declaration
+        for name, declaration in named.items()
+    }
 
 
-def _checked(name: str, said: Any) -> str | Declaration:
-    own = {"kind": said} if isinstance(said, str) else said
-    kind = own.get("kind") if isinstance(own, dict) else None
+def _checked(name: str, declared: Any) -> str | Declaration:
+    settings = {"kind": declared} if isinstance(declared, str) else declared
+    kind = settings.get("kind") if isinstance(settings, dict) else None
     if not isinstance(kind, str) or kind not in KEYS:
-        found = repr(kind if isinstance(own, dict) else said)[:60]
-        raise ValueError(f"the kind of {name!r} is {found}, expected one of {', '.join(KEYS)}")
-    unknown = [key for key in own if key not in ("kind", *KEYS[kind])]
+        given = repr(kind if isinstance(settings, dict) else declared)[:60]
+        raise ValueError(f"the kind of {name!r} is {given}, expected one of {', '.join(KEYS)}")
+    unknown = [key for key in settings if key not in ("kind", *KEYS[kind])]
     if unknown:
         keys = ", ".join(KEYS[kind]) or "nothing else"
         raise ValueError(f"{name!r} of the kind {kind} has {unknown[0]!r}, expected {keys}: correct the spelling")
-    if isinstance(said, dict):
-        said = {key: _as_texts(value) if key in ("steps", "columns") else value for key, value in said.items()}
-        _check_values(name, said)
-    return cast("str | Declaration", said)
+    if isinstance(declared, dict):
+        declared = {key: _as_texts(value) if key in ("steps", "columns") else value for key, value in declared.items()}
+        _check_values(name, declared)
+    return cast("str | Declaration", declared)
 
 
 def _as_texts(values: Any) -> Any:
     """Return whole numbers in a list as texts, as cells of a table have them."""
-    return [str(each) if type(each) is int else each for each in values] if isinstance(values, list) else values
+    return [str(value) if type(value) is int else value for value in values] if isinstance(values, list) else values
 
 
 def _check_values(name: str, own: Declaration) -> None:

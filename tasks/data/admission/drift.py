@@ -48,7 +48,7 @@ def _several(labelled: pd.DataFrame, name: str, target: Target, order: list[str]
     with_label = pd.crosstab(labelled.loc[labels.index, "batch"].array, labels.array)
     hits = with_label.reindex(index=order, columns=list(target.names), fill_value=0).to_numpy(float)
     sizes = labelled["batch"].value_counts()[order].to_numpy(float)[:, None]
-    found = []
+    results = []
     for now, before, n, m in zip(hits[1:], hits.cumsum(axis=0), sizes[1:], sizes.cumsum(axis=0), strict=False):
         distances = np.abs(now / n - before / m)
         both = now + before
@@ -56,8 +56,8 @@ def _several(labelled: pd.DataFrame, name: str, target: Target, order: list[str]
         statistics = distances**2 * n * m * (n + m) / np.where(spread > 0, spread, 1)
         p_values = chdtrc(1, statistics)
         least = np.lexsort((-distances, p_values))[0]
-        found.append((float(distances[least]), min(float(p_values[least]) * len(p_values), 1.0)))
-    return found
+        results.append((float(distances[least]), min(float(p_values[least]) * len(p_values), 1.0)))
+    return results
 
 
 def _numbers(labelled: pd.DataFrame, name: str, target: Target, order: list[str]) -> list[tuple[float, float]]:

@@ -27,7 +27,7 @@ from tasks.targets.target import Target
 ROWS_AT_ONCE = 1_000_000  # with all columns
 HEX_DIGITS = "0123456789abcdef"
 ABSENT, LATE = ("boto3", "botocore", "sqlalchemy"), ("altair", "scipy.stats")
-PASS_ON = tuple(  # what no expectation here needs: sources such as Spark's, their cloud, other expectations
+PASS_ON = tuple(  # modules that no expectation here needs: sources such as Spark's, their cloud, other expectations
     f"great_expectations.{package}"
     for package in (
         "data_context", "data_context.data_context", "datasource.fluent", "expectations", "expectations.core",
@@ -38,7 +38,7 @@ SEVERITIES = {"error": "critical", "warning": "warning"}  # our names, and Great
 
 @dataclass(frozen=True, kw_only=True)
 class Examination:
-    """The tables that Great Expectations examines, by name, and what it expects of each."""
+    """The tables that Great Expectations examines, by name, and the expectations of each."""
 
     tables: Mapping[str, pd.DataFrame]
     suites: Mapping[str, Sequence[Any]]
@@ -53,7 +53,7 @@ def make_examination(
     facts: Collection[str],
     min_image_size: int,
 ) -> Examination:
-    """Return the tables that the manifest gives, and what is expected of them. The pool is left out.
+    """Return the tables that the manifest gives, and the expectations of them. The pool is left out.
 
     Args:
         manifest: all batches, in their order.
@@ -74,7 +74,7 @@ def make_examination(
 
 @contextmanager
 def _left_out() -> Iterator[None]:
-    """Let Great Expectations load without what no expectation here needs, in half the time.
+    """Let Great Expectations load without the modules that no expectation here needs, in half the time.
 
     It does without its extras, ABSENT, as where they are not installed. Three of its expectations compute or draw with
     LATE, and find it then.
@@ -100,7 +100,7 @@ def suites(
     facts: Collection[str],
     min_image_size: int,
 ) -> dict[str, list[Any]]:
-    """Return what is expected of each table: `samples` and `batches`."""
+    """Return the expectations of each table: `samples` and `batches`."""
     gxe = _library().expectations
 
     def expect(kind: Any, name: str, severity: str = "error", **settings: Any) -> Any:
@@ -163,8 +163,8 @@ def tables(
 ) -> dict[str, pd.DataFrame]:
     """Return the tables of the suites.
 
-    `samples` is the manifest with the aspect ratio of every image and the shares that its classes have of all labels,
-    0..1; of several labels, the share of the samples that have the rarest, and the commonest one.
+    `samples` is the manifest with the aspect ratio of every image and, for each of its classes, the class's share of
+    all labels, 0..1; for several labels, the shares of the samples with the rarest and with the commonest one.
     `batches` has a row a batch and target, with the number of samples, the drift, and the share of the texts that
     have remains of HTML, 0..1.
     """
@@ -193,10 +193,10 @@ def _is_of_images(facts: Collection[str]) -> bool:
 
 
 def check_expectations(examination: Examination) -> list[dict[str, Any]]:
-    """Return a result an expectation, sorted and without clocks.
+    """Return a result for each expectation, sorted and without clocks.
 
     A result has table, expectation, column, expected, observed, num_unexpected, severity and success; its `name` in
-    params.yaml, and the `sentence` that says what is lacking, "" where it is met.
+    params.yaml, and the `sentence` about the shortfall, "" where the expectation is met.
     """
     gx = _library()
     context = gx.get_context(mode="ephemeral")
@@ -209,16 +209,16 @@ def check_expectations(examination: Examination) -> list[dict[str, Any]]:
             suite = gx.ExpectationSuite(name=name, expectations=expectations)
             batch = definition.get_batch({"dataframe": part})
             for result in batch.validate(suite, result_format="SUMMARY").results:
-                own = _result(name, result, examination.tables)
-                found.setdefault((own["name"], own["expectation"], own["column"]), []).append(own)
-        results += [_joined(own) for own in found.values()]
+                finding = _result(name, result, examination.tables)
+                found.setdefault((finding["name"], finding["expectation"], finding["column"]), []).append(finding)
+        results += [_joined(parts) for parts in found.values()]
     return sorted(results, key=lambda result: (result["table"], result["expectation"], result["column"]))
 
 
 def _parts(table: pd.DataFrame, expectations: Sequence[Any]) -> Iterator[tuple[pd.DataFrame, list[Any]]]:
-    """Yield the table with all that is expected of it. Each check copies it, so a long one comes column by column.
+    """Yield the table with all its expectations. Each check copies it, so a long one comes column by column.
 
-    The longest column, sample_id, comes in parts that no two equal ids are apart in.
+    The longest column, sample_id, comes in parts; equal ids are in the same part.
     """
     if len(table) <= ROWS_AT_ONCE:
         yield table, list(expectations)
@@ -226,16 +226,16 @@ def _parts(table: pd.DataFrame, expectations: Sequence[Any]) -> Iterator[tuple[p
     of_column: dict[str, list[Any]] = {}
     for expectation in expectations:
         of_column.setdefault(getattr(expectation, "column", "split"), []).append(expectation)
-    for column, own in of_column.items():
+    for column, expected in of_column.items():
         if column != "sample_id":
-            yield table[[column]], own
+            yield table[[column]], expected
             continue
         digits = table[column].str.slice(stop=1)
         for digit in HEX_DIGITS:
-            yield table.loc[digits == digit, [column]], own
+            yield table.loc[digits == digit, [column]], expected
         others = ~digits.isin(list(HEX_DIGITS))
         if others.any():
-            yield table.loc[others, [column]], own
+            yield table.loc[others, [column]], expected
 
 
 def _joined(results: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def read_labels(
     Args:
         samples: columns batch, path, sample_id, and those of the targets.
         joined: by target, the columns that each stand for one of its labels.
-        merge: by target, a label and the one that it counts as; it holds for each of several labels.
+        merge: by target, a label and the label that it counts as; it applies to each of several labels.
     """
     changed, bad = {}, [labels_set_aside(samples[:0], "", samples["path"][:0], reason="", details={})]
     for name, target in targets.items():
@@ -108,8 +108,8 @@ def _join(cell: str) -> str:
     row = json.loads(cell)
     for name, value in row.items():
         if value is None or value.casefold() not in (*YES, *NO):
-            found = "is blank, and others of the sample are not" if value is None else f"is {value[:60]!r}"
-            raise ValueError(f"{name} {found}, expected 0 or 1, no or yes, false or true")
+            problem = "is blank, and others of the sample are not" if value is None else f"is {value[:60]!r}"
+            raise ValueError(f"{name} {problem}, expected 0 or 1, no or yes, false or true")
     return write([name for name, value in row.items() if value.casefold() in YES])
 
 

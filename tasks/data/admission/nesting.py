@@ -21,15 +21,15 @@ def wrapped(samples: pd.DataFrame, *, target: str) -> dict[str, dict[str, Any]]:
     """
     labelled = samples.dropna(subset=[target])
     num_classes = labelled.groupby("batch", sort=False)[target].nunique()
-    found = {}
+    wrappers = {}
     for batch in num_classes.index[num_classes == 1]:
         rows = labelled[labelled["batch"] == batch]
         parents = sorted({path.rpartition("/")[0] for path in _files(rows)})
         around = posixpath.commonpath(parents) if parents[0] else ""
         inside = sorted({parent[len(around) + 1 :].partition("/")[0] for parent in parents})
         if text(around.partition("/")[0]) == rows[target].iloc[0] and len(inside) > 1 and all(inside):
-            found[str(batch)] = {"folder": around, "folders": inside}
-    return found
+            wrappers[str(batch)] = {"folder": around, "folders": inside}
+    return wrappers
 
 
 def alike_inside(samples: pd.DataFrame, *, target: str) -> dict[str, tuple[list[str], list[str]]]:
@@ -39,7 +39,7 @@ def alike_inside(samples: pd.DataFrame, *, target: str) -> dict[str, tuple[list[
         samples: columns batch, path, split and the target.
     """
     labelled = samples.dropna(subset=[target])
-    found = {}
+    alike = {}
     for batch, rows in labelled.groupby("batch", sort=False):
         files = _files(rows)
         if files.iloc[0].count("/") < 2:  # most batches: a file lies in its class folder itself
@@ -50,8 +50,8 @@ def alike_inside(samples: pd.DataFrame, *, target: str) -> dict[str, tuple[list[
         folders = inside.iloc[0]
         is_same = len(inside) > 1 and len(folders) > 1 and all(folders) and (inside == folders).all()
         if is_same and set(inside.index) == set(rows[target]) and not all(map(split_called, folders)):
-            found[str(batch)] = (sorted(inside.index), sorted(folders))
-    return found
+            alike[str(batch)] = (sorted(inside.index), sorted(folders))
+    return alike
 
 
 def _files(rows: pd.DataFrame) -> "pd.Series[str]":

@@ -1,4 +1,4 @@
-"""What params.yaml sets for the admission of samples."""
+"""The settings in params.yaml for the admission of samples."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -11,7 +11,7 @@ from tasks.machine.bounds import Count, Fraction, NotNegative, OpenFraction
 
 @dataclass(frozen=True, kw_only=True)
 class AdmissionOptions:
-    """The columns to learn (None: those that the first batches have), the classes, and when a new one is let in.
+    """The columns to learn (None: those that the first batches have), the classes, and the limit for a new class.
 
     `targets` may be a list of columns, or map each to its kind: see `declarations`.
     """
@@ -86,7 +86,7 @@ class ExpectationLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectationOptions:
-    """What the manifest has to meet, and the significance of the test for label drift."""
+    """The expectations of the manifest, and the significance of the test for label drift."""
 
     drift_significance: OpenFraction
     expectations: ExpectationLimits

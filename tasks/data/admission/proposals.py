@@ -42,7 +42,7 @@ SCALES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """A kind with what it has to know, and the reason. `question` is a declaration that a person may prefer."""
+    """A kind with its settings, and the reason. `question` is a declaration that a person may prefer."""
 
     kind: str
     reason: str
@@ -54,23 +54,23 @@ class Proposal:
 
 
 def propose(labels: "pd.Series[Any]") -> Proposal:
-    """Return the kind that labels (n,) have by their form. Classes are what has no other form."""
+    """Return the kind that labels (n,) have by their form. Labels without another form are classes."""
     counts = Counter({str(cell): int(num) for cell, num in labels.value_counts().items()})
-    for found in (each(counts) for each in (_of_lists, _of_numbers, _of_stars, _of_a_scale, _of_joined)):
-        if found is not None:
-            return found
+    for proposal in (kind_of(counts) for kind_of in (_of_lists, _of_numbers, _of_stars, _of_a_scale, _of_joined)):
+        if proposal is not None:
+            return proposal
     return Proposal(kind="classes", reason=f"its {len(counts):,} different cells have the form of names")
 
 
 def other_separator(labels: "pd.Series[Any]", separator: str) -> str | None:
     """Return the separator that seems to stand within single labels (n,), other than their own; None for none."""
-    found = _of_joined(Counter(map(str, labels)))
-    other = str(found.settings.get("separator", JOINTS[0])) if found else separator
+    proposal = _of_joined(Counter(map(str, labels)))
+    other = str(proposal.settings.get("separator", JOINTS[0])) if proposal else separator
     return None if other == separator else other
 
 
 def known_scale(names: Sequence[str]) -> list[str]:
-    """Return the names in the order of a scale that has them all; [] where there is none, or too few are there."""
+    """Return the names in the order of a known scale that has them all; [] without such a scale, or for few names."""
     spelt = {plain(name): name for name in names}
     for scale in SCALES if LEAST_STEPS <= len(spelt) == len(names) else ():
         places = {plain(step): place for place, step in enumerate(scale)}
@@ -83,8 +83,8 @@ def line(name: str, declaration: Declaration, *, others: Mapping[str, str]) -> s
     """Return the line of params.yaml that declares a target, beside other targets and their kinds."""
     kind, settings = declaration["kind"], {key: value for key, value in declaration.items() if key != "kind"}
     parts = [f"kind: {kind}", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items())]
-    said = {**others, name: f"{{{', '.join(parts)}}}" if settings else kind}
-    return f"validate.targets: {{{', '.join(f'{quoted(each)}: {own}' for each, own in said.items())}}}"
+    kinds = {**others, name: f"{{{', '.join(parts)}}}" if settings else kind}
+    return f"validate.targets: {{{', '.join(f'{quoted(target)}: {declared}' for target, declared in kinds.items())}}}"
 
 
 def is_list(cell: str) -> bool:
@@ -109,21 +109,21 @@ def _of_numbers(counts: Counter[str]) -> Proposal | None:
     if not values or sum(counts[cell] for cell in values) < LEAST_SHARE * counts.total():
         return None
     different = sorted(set(values.values()))
-    found = f"{len(different):,} different numbers from {float(different[0]):g} to {float(different[-1]):g}"
+    described = f"{len(different):,} different numbers from {float(different[0]):g} to {float(different[-1]):g}"
     if len(different) > MOST_NUMBERS or any(value != value.to_integral_value() for value in different):
-        return Proposal(kind="number", reason=f"it has {found}")
+        return Proposal(kind="number", reason=f"it has {described}")
     is_rating = len(different) >= LEAST_STEPS and different[0] == 1 and different[-1] == RATING
     steps = sorted(values, key=values.__getitem__)
     return Proposal(
         kind="classes",
-        reason=f"it has {found}, few enough to be names",
+        reason=f"it has {described}, few enough to be names",
         question={"kind": "ordinal", "steps": steps} if is_rating and len(steps) == len(different) else None,
     )
 
 
 def _of_stars(counts: Counter[str]) -> Proposal | None:
-    found = {cell: STARS.fullmatch(cell.strip()) for cell in counts}
-    stars = {cell: int(match[1]) for cell, match in found.items() if match}
+    matches = {cell: STARS.fullmatch(cell.strip()) for cell in counts}
+    stars = {cell: int(match[1]) for cell, match in matches.items() if match}
     if len(stars) < len(counts) or len(set(stars.values())) < max(LEAST_STEPS, len(stars)):
         return None
     question = {"kind": "ordinal", "steps": sorted(stars, key=stars.__getitem__)}
@@ -145,9 +145,9 @@ def _of_joined(counts: Counter[str]) -> Proposal | None:
         if len(parts_of) < 2 or num < LEAST_JOINED * counts.total():
             continue
         cells_with = Counter(part for cell in counts for part in parts_of.get(cell, {cell}))
-        parts = [part for own in parts_of.values() for part in own]
+        parts = [part for parts_of_cell in parts_of.values() for part in parts_of_cell]
         is_repeated = sum(cells_with[part] > 1 for part in parts) >= LEAST_REPEATED * len(parts)
-        if is_repeated and all(len(own) > 1 for own in parts_of.values()):
+        if is_repeated and all(len(parts_of_cell) > 1 for parts_of_cell in parts_of.values()):
             named = ", ".join(map(repr, sorted(cells_with)[:3]))
             return Proposal(
                 kind="several",

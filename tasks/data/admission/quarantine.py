@@ -1,4 +1,4 @@
-"""Find samples that cannot be used, and say why.
+"""Find samples that cannot be used, with the reasons.
 
 A function that sets samples aside returns a table of `reason` and `detail`, with the index of those samples.
 """
@@ -13,7 +13,7 @@ LEDGER_COLUMNS = ["batch", "path", "sample_id", "reason", "detail"]
 WAITING = "class_in_probation"  # the sample itself is good
 UNKNOWN = "unknown_class"
 COPY = "unlabelled_copy"
-NOT_A_SAMPLE = "not_a_sample"  # a file that nobody meant as one
+NOT_A_SAMPLE = "not_a_sample"  # a file that is not meant as a sample
 BY_HAND = "set_aside_by_hand"  # a person decided it in corrections.csv
 CONTRADICTED = "contradicting_corrections"  # two people decided differently, and it waits for a third look
 NO_LOSS = (WAITING, COPY, NOT_A_SAMPLE, BY_HAND, CONTRADICTED)  # no quarantine limit counts these reasons
@@ -23,7 +23,7 @@ LONGEST_DETAIL = 200  # characters of a message
 
 
 def unlabelled_copies(samples: pd.DataFrame, *, targets: Sequence[str]) -> pd.DataFrame:
-    """Set aside copies without a label of a sample that is there with a label, or is there without one already."""
+    """Set aside unlabelled copies of samples that have a label, and all but one of samples that have none."""
     is_unlabelled = samples[list(targets)].isna().all(axis=1)
     if not is_unlabelled.any():
         return _reasons(samples[:0], COPY, "")
@@ -62,9 +62,9 @@ def _conflicts(copies: pd.DataFrame, *, targets: Sequence[str]) -> pd.DataFrame:
         first = labelled.drop_duplicates("sample_id")
         is_other = labelled[target] != labelled["sample_id"].map(first.set_index("sample_id")[target])
         other = labelled[is_other].drop_duplicates("sample_id")
-        own = copies[copies["sample_id"].isin(other["sample_id"])]
-        has_first = own[target] == own["sample_id"].map(first.set_index("sample_id")[target])
-        for rows, twins in ((own[has_first], other), (own[~has_first], first)):
+        conflicting = copies[copies["sample_id"].isin(other["sample_id"])]
+        has_first = conflicting[target] == conflicting["sample_id"].map(first.set_index("sample_id")[target])
+        for rows, twins in ((conflicting[has_first], other), (conflicting[~has_first], first)):
             label, place = (rows["sample_id"].map(of) for of in (twins.set_index("sample_id")[target], _places(twins)))
             detail = "the same bytes are " + label.map(repr) + f" of {target} in " + place
             conflicts.loc[rows.index, "detail"] = detail
@@ -92,7 +92,7 @@ def labels_not_let_in(
         allowed: by target, the classes that are allowed.
         always: the targets of which every label is allowed.
         reason: the reason code in the ledger.
-        details: by target and class, the detail in the ledger; without an entry it says that the class is not allowed.
+        details: by target and class, the detail in the ledger; by default, that the class is not allowed.
     """
     is_in = samples[list(always)].notna().any(axis=1)
     for target, names in allowed.items():
@@ -113,8 +113,8 @@ def not_let_in(target: str, name: str) -> str:
 def corrected_away(samples: pd.DataFrame, reasons: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
     """Set aside samples that people took out: `reasons` has the reason and the detail by sample_id."""
     rows = samples[samples["sample_id"].isin(list(reasons))]
-    found = [reasons[sample_id] for sample_id in rows["sample_id"]]
-    return pd.DataFrame(found, columns=["reason", "detail"], index=rows.index, dtype="str")
+    details = [reasons[sample_id] for sample_id in rows["sample_id"]]
+    return pd.DataFrame(details, columns=["reason", "detail"], index=rows.index, dtype="str")
 
 
 def ledger_of(samples: pd.DataFrame, reasons: pd.DataFrame) -> pd.DataFrame:
@@ -125,7 +125,7 @@ def ledger_of(samples: pd.DataFrame, reasons: pd.DataFrame) -> pd.DataFrame:
 def commonest(ledger: pd.DataFrame) -> str:
     """Return the commonest reasons of rows of the ledger, with their numbers and an example each; "" without rows.
 
-    What is wrong with a table comes first, because rows follow from it; reasons of NO_LOSS come last.
+    A fault of a table comes first, because faults of rows follow from it; reasons of NO_LOSS come last.
     """
     num_rows = ledger["reason"].value_counts()
     order = sorted(

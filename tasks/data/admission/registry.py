@@ -1,7 +1,7 @@
-"""Read the registry of classes: what is known of each target in use, in the order of the logits. It only grows.
+"""Read the registry of classes: the facts of each target in use, in the order of the logits. It only grows.
 
-What is known of a target, its facts, is a list of its classes, or for another kind an object that names the kind. Flows
-read the registry too, so that nothing here imports the kinds themselves.
+The facts of a target are a list of its classes, or for another kind an object that names the kind. Flows read the
+registry, too, so that nothing here imports the kinds themselves.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 Facts = list[str] | dict[str, Any]
 
 NAMES = {"several": "labels", "ordinal": "steps"}  # the key of the names, by kind; a number has none
-# what training sets; it changes with each model, and is no part of the registry
+# facts that training sets; they change with each model, and are no part of the registry
 OF_TRAINING = ("slopes", "shifts", "thresholds", "centre", "scale", "interval")
 
 

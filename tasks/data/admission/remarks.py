@@ -1,4 +1,4 @@
-"""Ask a person about what looks wrong and may be right: a sentence each, with what to do."""
+"""Ask a person about data that look wrong but may be right: a sentence each, with what to do."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ MAX_SHOWN = 10  # names in a sentence
 NOT_LEARNED = "not learned: "
 NO_JUDGE = "names train and val, but no held-out"
 TOO_DEEP = "is it one folder too deep?"
-# by their `plain` form: what programs and people write where a sample has no label
+# the words of programs and people for a sample without a label, in their `plain` form
 NO_LABEL = {
     "nan", "null", "none", "na", "n/a", "<na>", "nil", "#n/a", "?", plain("-1"), "unlabelled", "unlabeled", "nolabel",
 }  # fmt: skip
@@ -32,7 +32,7 @@ KEEP = "to keep one as it is, merge it into itself"
 def about_columns(
     samples: pd.DataFrame, targets: Mapping[str, Target], passed_over: Mapping[str, str], options: AdmissionOptions
 ) -> Iterator[str]:
-    """Yield what to ask about the choice of targets, unless `validate.targets` makes it.
+    """Yield questions about the choice of targets, unless `validate.targets` makes it.
 
     Args:
         passed_over: the columns that are no target, and why.
@@ -40,24 +40,26 @@ def about_columns(
     if options.targets:
         return
     renamed = perhaps_one_target(samples, [name for name in targets if targets[name].kind == "classes"], passed_over)
-    others = [name for name in passed_over if name not in [found["column"] for found in renamed]]
+    others = [name for name in passed_over if name not in [renaming["column"] for renaming in renamed]]
     if others:
         columns = ", ".join(f"{name!r} ({passed_over[name]})" for name in others)
         choice = f"validate.targets: [{', '.join(map(quoted, [*targets, others[0]]))}]"
         if kind := KINDS.get(passed_over[others[0]]):
-            choice = kind_line(others[0], {"kind": kind}, others={name: own.kind for name, own in targets.items()})
+            choice = kind_line(
+                others[0], {"kind": kind}, others={name: target.kind for name, target in targets.items()}
+            )
         yield f"{NOT_LEARNED}{columns}. To learn a column too, name the targets: {choice}"
-    for found in renamed:
-        target, column = found["target"], found["column"]
-        classes = ", ".join(map(repr, found["classes"][:MAX_SHOWN]))
+    for renaming in renamed:
+        target, column = renaming["target"], renaming["column"]
+        classes = ", ".join(map(repr, renaming["classes"][:MAX_SHOWN]))
         yield (
-            f"batch {', '.join(found['batches'])} has no {target!r}, but its {column!r} has the same classes "
+            f"batch {', '.join(renaming['batches'])} has no {target!r}, but its {column!r} has the same classes "
             f"({classes}): is it {target!r}? Then call the column {target!r} there"
         )
 
 
 def about_kinds(samples: pd.DataFrame, targets: Mapping[str, Target], declared: Declared) -> Iterator[str]:
-    """Yield what to ask about kinds, unless `validate.targets` says it: classes of another kind, another separator."""
+    """Yield questions about kinds that `validate.targets` does not declare: another kind, another separator."""
     for name, target in targets.items():
         if isinstance(target, Several) and "separator" not in declarations(declared).get(name, {}):
             other = other_separator(names_of(samples[name], target), target.separator)
@@ -69,18 +71,18 @@ def about_kinds(samples: pd.DataFrame, targets: Mapping[str, Target], declared: 
                 )
         if isinstance(declared, dict) or target.kind != "classes":
             continue
-        found = propose(samples[name])
-        wanted = found.question or (found.declaration() if found.kind != "classes" else None)
+        proposal = propose(samples[name])
+        wanted = proposal.question or (proposal.declaration() if proposal.kind != "classes" else None)
         if wanted:
-            others = {other: own.kind for other, own in targets.items()}
+            others = {other: known.kind for other, known in targets.items()}
             yield (
-                f"{name} is learned as classes, and {found.reason}: is it of the kind {wanted['kind']}? Then write "
+                f"{name} is learned as classes, and {proposal.reason}: is it of the kind {wanted['kind']}? Then write "
                 f"{kind_line(name, wanted, others=others)}; else write classes there"
             )
 
 
 def about_splits(samples: pd.DataFrame, targets: Sequence[str]) -> Iterator[str]:
-    """Yield what to know about the splits that the data name."""
+    """Yield remarks about the splits that the data name."""
     batches = batches_without_val(samples, targets=targets)
     if batches:
         yield (
@@ -101,13 +103,13 @@ def about_names(
     registered: Mapping[str, Sequence[str]],
     options: AdmissionOptions,
 ) -> Iterator[str]:
-    """Yield what to ask about the names of classes and labels, unless `validate.merge` decides about them."""
-    for target, own in targets.items():
-        if own.kind not in ("classes", "several"):
+    """Yield questions about the names of classes and labels, unless `validate.merge` decides about them."""
+    for target, of_target in targets.items():
+        if of_target.kind not in ("classes", "several"):
             continue
         first = [*registered.get(target, []), *options.classes.get(target, [])]
         merge = options.merge.get(target, {})
-        names = names_of(samples[target], own)
+        names = names_of(samples[target], of_target)
         counts = dict.fromkeys(first, 0) | {str(name): int(n) for name, n in names.value_counts().items()}
         pairs = alike(counts, first=first, merge=merge)
         if pairs:
@@ -127,7 +129,7 @@ def about_names(
                 "A sample without a label has a blank cell, or lies in no class folder; if it is a class, merge it "
                 f"into itself: {line(target, {**merge, **{name: name for name in empty}})}"
             )
-        several = several_in_one(counts, merge=merge) if own.kind == "classes" else {}
+        several = several_in_one(counts, merge=merge) if of_target.kind == "classes" else {}
         is_asked = not isinstance(options.targets, dict) and several and propose(samples[target]).kind == "several"
         if several and not is_asked:  # `about_kinds` asks then
             named = list(several)[:MAX_SHOWN]
@@ -141,9 +143,9 @@ def about_names(
 
 
 def about_inner_folders(samples: pd.DataFrame, target: str) -> Iterator[str]:
-    """Yield what to ask about batches whose class folders all hold the same folders: these may be the classes."""
-    for batch, found in alike_inside(samples, target=target).items():
-        classes, folders = (", ".join(map(repr, names[:MAX_SHOWN])) for names in found)
+    """Yield questions about batches whose class folders all hold the same folders: these may be the classes."""
+    for batch, names_of_both in alike_inside(samples, target=target).items():
+        classes, folders = (", ".join(map(repr, names[:MAX_SHOWN])) for names in names_of_both)
         yield (
             f"batch {batch} has the classes {classes}, and each holds the same folders ({folders}): {TOO_DEEP} If "
             "these are the classes, call the folders around them train, val and test, or move them together; if those "
@@ -152,7 +154,7 @@ def about_inner_folders(samples: pd.DataFrame, target: str) -> Iterator[str]:
 
 
 def about_folders(batch: str, found: Mapping[str, Any]) -> str:
-    """Return what to ask about a batch whose class folders may lie too deep; `found` is what `wrapped` returns."""
+    """Return the question about a batch whose class folders may lie too deep; `found` is a result of `wrapped`."""
     folders = ", ".join(map(repr, found["folders"][:MAX_SHOWN]))
     return (
         f"batch {batch} has one class, all of it in folders of {found['folder']!r} ({folders}): {TOO_DEEP} "

@@ -1,4 +1,4 @@
-"""Say in a sentence what the manifest lacks: the batch, what was seen, what was expected, and what to do."""
+"""Describe in a sentence what the manifest lacks: the batch, what was seen, what was expected, and what to do."""
 
 import json
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ TABLES = Mapping[str, pd.DataFrame]
 
 
 def sentence(name: str, *, target: str, limit: float, tables: TABLES) -> str:
-    """Return the sentence about an expectation that is not met.
+    """Return the sentence about an unmet expectation.
 
     Args:
         name: its name in `validate.expectations`, or the name of a condition that every manifest meets.
         target: the target that it is about; "" for none.
-        tables: what Great Expectations examined: `samples` and `batches`.
+        tables: those that Great Expectations examined: `samples` and `batches`.
     """
     samples, batches = tables["samples"], tables["batches"]
     seen = _SEEN.get(name)

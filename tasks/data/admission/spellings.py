@@ -1,6 +1,6 @@
-"""Find classes whose names say the same: in another spelling, or several classes in one cell. Merge those that are one.
+"""Find names of one class in several spellings, and cells that name several classes. Merge names of one class.
 
-Whether two names are one class is a person's to say: `validate.merge` merges them, or keeps a name as its own class.
+A person decides whether two names are one class: `validate.merge` merges them, or keeps a name as its own class.
 """
 
 import json
@@ -74,13 +74,13 @@ def alike(counts: Mapping[str, int], *, first: Collection[str], merge: Mapping[s
 def several_in_one(names: Iterable[str], *, merge: Mapping[str, str]) -> dict[str, list[str]]:
     """Return the names, such as `red|round`, whose parts are classes themselves, with these parts."""
     known = {plain(name): name for name in sorted(names, reverse=True)}
-    found = {}
+    parts_of = {}
     for name in sorted(known.values()):
         for separator in SEPARATORS:
             parts = [plain(part) for part in name.split(separator)]
             if len(parts) > 1 and name not in merge and all(part in known and known[part] != name for part in parts):
-                found[name] = [known[part] for part in parts]
-    return found
+                parts_of[name] = [known[part] for part in parts]
+    return parts_of
 
 
 def line(target: str, merge: Mapping[str, str]) -> str:
@@ -90,5 +90,5 @@ def line(target: str, merge: Mapping[str, str]) -> str:
 
 
 def quoted(name: str) -> str:
-    """Return a name as YAML and JSON quote it; what cannot be seen is escaped."""
+    """Return a name as YAML and JSON quote it; invisible characters are escaped."""
     return json.dumps(name, ensure_ascii=not name.isprintable())

@@ -31,7 +31,7 @@ def side_of(key: str, split: Split) -> str:
 
 
 def facts_of(split: Split) -> dict[str, Any]:
-    """Return what split.json and the lineage of a model hold of a split."""
+    """Return the facts of a split for split.json and the lineage of a model."""
     return {field.name: getattr(split, field.name) for field in fields(Split)}
 
 
@@ -50,7 +50,7 @@ def read_split(facts: Any) -> Split | None:
 def held_out_before(rows: pd.DataFrame, *, now: Split, before: Split | None) -> NDArray[np.bool_]:
     """Return (n,) of held-out rows: whether the split before held them out too, or the data names them held-out.
 
-    A model that was trained by that split has learned from the others. None is no other split.
+    A model that was trained by that split has learned from the others. None means that there was no other split.
     """
     if before is None or before == now:
         return np.ones(len(rows), dtype=bool)
@@ -77,7 +77,7 @@ def _batches_that_name(splits: set[str], samples: pd.DataFrame, *, targets: Sequ
 def with_val(samples: pd.DataFrame, batches: Sequence[str], *, split: Callable[[str], str]) -> "pd.Series[str]":
     """Return the named splits, with val in place of train where `split` puts a sample of these batches into val.
 
-    Otherwise nothing could choose between settings. What is named held-out stays so.
+    Otherwise there would be no samples to choose settings by. Samples that are named held-out stay held-out.
     """
     train = samples[samples["batch"].isin(batches) & (samples["split"] == "train")]
     keys = train["group"].fillna(train["sample_id"])
@@ -105,8 +105,8 @@ def small_classes(manifest: pd.DataFrame, targets: Mapping[str, Target]) -> list
     """Return a message for each class, label, step or number that could not be learned or judged.
 
     A class or a label that has samples needs one in each split; without any samples it keeps its place and gets no
-    message. A label is also lacking somewhere in train. A step needs a sample in train, a number two different ones;
-    for both, val and held-out need a label.
+    message. Some sample of train must also lack the label. A step needs a sample in train, a number two different
+    ones; for both, val and held-out need a label.
     """
     problems = []
     for name, target in targets.items():

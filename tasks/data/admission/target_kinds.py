@@ -30,14 +30,18 @@ def joined_columns(
     """Return the columns of each target whose labels have a column each.
 
     Raises:
-        ValueError: a column is not among `columns`, those of the samples, or the target is called like one of these.
+        ValueError: a column is not among `columns`, those of the samples, or the target has the name of one of these.
     """
     declared = declarations(targets)
     known = {name: facts for name, facts in registered.items() if isinstance(facts, dict) and facts.get("columns")}
-    joined = {name: own["columns"] for name, own in declared.items() if own.get("columns")}
-    joined |= {name: known[name]["columns"] for name, own in declared.items() if name in known and _is_bare(own)}
-    for name, own in joined.items():
-        missing = [column for column in own if column not in columns]
+    joined = {name: declaration["columns"] for name, declaration in declared.items() if declaration.get("columns")}
+    joined |= {
+        name: known[name]["columns"]
+        for name, declaration in declared.items()
+        if name in known and _is_bare(declaration)
+    }
+    for name, parts in joined.items():
+        missing = [column for column in parts if column not in columns]
         if missing:
             raise ValueError(
                 f"validate.targets joins {missing[0]!r} to {name!r}, and no batch has such a column: correct the "
@@ -45,11 +49,11 @@ def joined_columns(
             )
         if name in columns:
             raise ValueError(
-                f"validate.targets joins {', '.join(own)} to {name!r}, which is a column itself: call it otherwise"
+                f"validate.targets joins {', '.join(parts)} to {name!r}, which is a column itself: call it otherwise"
             )
     if not isinstance(targets, dict):
-        used = {name: own["columns"] for name, own in known.items() if {*own["columns"]} & {*columns}}
-        joined |= {name: own for name, own in used.items() if targets is None or name in targets}
+        used = {name: facts["columns"] for name, facts in known.items() if {*facts["columns"]} & {*columns}}
+        joined |= {name: parts for name, parts in used.items() if targets is None or name in targets}
     return joined
 
 
@@ -66,14 +70,15 @@ def decided_kinds(
     declared, reasons = declarations(targets), {}
     found: dict[str, Target] = {}
     for name in names:
-        known, said = registered.get(name), declared.get(name, {"kind": "auto" if name in registered else "classes"})
-        is_auto = said["kind"] == "auto"
+        known = registered.get(name)
+        declaration = declared.get(name, {"kind": "auto" if name in registered else "classes"})
+        is_auto = declaration["kind"] == "auto"
         if known is not None:
-            facts = known if is_auto else _as_in_use(name, said, known)
+            facts = known if is_auto else _as_in_use(name, declaration, known)
             reason = "the model in use has it so"
         else:
             proposal = propose(samples[name]) if is_auto else None
-            facts, reason = (proposal.declaration(), proposal.reason) if proposal else (said, "")
+            facts, reason = (proposal.declaration(), proposal.reason) if proposal else (declaration, "")
             if facts == {"kind": "ordinal"}:
                 facts = facts | {"steps": _steps_of(name, samples[name])}
         found[name] = _without_names(name, facts)
@@ -83,7 +88,7 @@ def decided_kinds(
 
 
 def without_labels(columns: Sequence[str], names: Collection[str], targets: Declared) -> Iterator[str]:
-    """Yield what to know of each target that params.yaml declares and for which no batch has a label.
+    """Yield a remark on each target that params.yaml declares and for which no batch has a label.
 
     Args:
         names: the targets that have a label, or are in use.
@@ -114,7 +119,7 @@ def _as_in_use(name: str, said: Declaration, known: Facts) -> Facts:
 
 
 def _is_bare(said: Declaration) -> bool:
-    """Return whether a declaration says the kind alone; a target in use then stays as it is."""
+    """Return whether a declaration gives the kind alone; a target in use then stays as it is."""
     return said.keys() == {"kind"}
 
 
@@ -129,7 +134,7 @@ def _steps_of(name: str, labels: "pd.Series[str]") -> list[str]:
 
 
 def _without_names(name: str, facts: Facts) -> Target:
-    """Return the target that has these facts, without its classes or labels: these are still to be let in."""
+    """Return the target that has these facts, without its classes or labels, which come later."""
     if isinstance(facts, list) or facts["kind"] == "classes":
         return Classes(())
     try:

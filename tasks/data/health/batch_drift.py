@@ -1,12 +1,13 @@
-"""How far the samples of a batch are from those before it: a classifier's area under the curve, and its p-value.
+"""Measure how a batch differs from the samples before it: a classifier's area under the curve, and its p-value.
 
-A linear classifier tells the two apart from principal components and their squares ("Revisiting classifier two-sample
-tests", Lopez-Paz and Oquab 2017; "Failing loudly", Rabanser et al. 2019). Each half of the samples is judged by what
-the other half taught. It is fitted by least squares, so that hundreds of permutations of who is of the batch cost one
+A linear classifier separates the two by principal components and their squares ("Revisiting classifier two-sample
+tests", Lopez-Paz and Oquab 2017; "Failing loudly", Rabanser et al. 2019). Each half of the samples is judged by a
+classifier of the other half. It is fitted by least squares, so that hundreds of permutations of the sides cost one
 product of matrices: the p-value is that of the permutation test (Phipson and Smyth 2010), which includes the fitting.
 
 The effect size is 2 x AUC - 1, Cliff's delta of the classifier's scores: by how much more often a sample of the batch
-has the higher one than the lower one. It does not grow with the number of samples, as a statistic of a test does.
+has the higher score of a pair than the lower one. It does not grow with the number of samples, as a test's statistic
+does.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from tasks.data.health.components import Components
 Array = NDArray[np.float64]
 
 RIDGE = 0.05  # of the number of samples: features have variance 1
-MOST_SAMPLES = 500  # of a side: from more a classifier learns more, and the effect would grow with them
+MOST_SAMPLES = 500  # of a side: a classifier learns more from more, and the effect would grow with them
 LEAST_SAMPLES = 20  # of a side
 NUM_PERMUTATIONS = 199
 # Cliff's delta in words (Romano et al. 2006), the least value of each
@@ -64,7 +65,7 @@ def drift(
     if min(n, m) < LEAST_SAMPLES:
         return None
     is_batch = np.repeat([0.0, 1.0], [n, m])
-    # column 0 is who is of the batch, and the others are permutations of it
+    # column 0 marks the samples of the batch, and the others are permutations of it
     sides_of = np.stack([is_batch, *(generator.permutation(is_batch) for _ in range(num_permutations))], axis=1)
     folds = generator.permutation(n + m) % 2
     with threadpool_limits(1):
@@ -82,7 +83,7 @@ def drawn(rows: NDArray[np.intp], *, seed: int, most: int = MOST_SAMPLES) -> NDA
 def _features(vectors: NDArray[np.floating]) -> Array:
     """Return principal components and their squares, (n, 2 x num_components), of variance 1 each.
 
-    They do not know who is of the batch, so that permutations may share them.
+    They do not depend on which samples are of the batch, so that permutations may share them.
     """
     components = _standardised(Components.of(vectors).project(vectors))
     return np.concatenate([components, _standardised(components**2)], axis=1)

@@ -49,9 +49,9 @@ class HashDistance:
         columns: NDArray[np.intp],
         max_distance: int,
     ) -> tuple[NDArray[np.intp], NDArray[np.uint16]]:
-        """Return which of the pairs left[..., rows] and right[..., columns] are at most `max_distance` apart.
+        """Return the numbers of the pairs left[..., rows] and right[..., columns] at most `max_distance` apart.
 
-        The distances come second. They are those of `of_pairs`, computed faster.
+        Their distances come second. They are those of `of_pairs`, computed faster.
         """
 
         def within(near: NDArray[np.intp], words: slice) -> tuple[NDArray[np.intp], NDArray[np.uint16]]:
@@ -60,7 +60,7 @@ class HashDistance:
             is_near = distances <= max_distance
             return near[is_near], distances[is_near]
 
-        # of an image the higher vertical frequencies, which set most pairs apart
+        # for an image these are the higher vertical frequencies, in which most pairs differ
         near, _ = within(np.arange(len(rows)), slice(len(left) // 2, None))
         return within(near, slice(None))
 
@@ -72,7 +72,7 @@ class HashDistance:
         reach: tuple[NDArray[np.intp], NDArray[np.intp]],
         max_distance: int,
     ) -> NDArray[np.bool_]:
-        """Return (n, m): False where the whole samples tell that a pair is more than `max_distance` apart.
+        """Return (n, m): False where the whole samples show that a pair is more than `max_distance` apart.
 
         `left` and `right` are the words (words, n) and (words, m) of whole samples. `reach` has the `reaches` of both:
         by the triangle inequality a view comes no nearer to a sample than the whole one does, less the view's reach.

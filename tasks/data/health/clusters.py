@@ -1,4 +1,4 @@
-"""Find the held-out samples that come in groups: they are alike, so that they tell less than as many others."""
+"""Find the held-out samples that come in groups: they are alike, so that they are worth less than as many others."""
 
 from pathlib import Path
 

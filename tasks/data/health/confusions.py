@@ -12,15 +12,15 @@ MOST_PAIRS = 10
 def confusions(
     labels: NDArray[np.int64], log_probabilities: NDArray[np.float64], *, names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return the pairs of classes that are taken for each other most often, in either direction.
+    """Return the pairs of classes that are mistaken for each other most often, in either direction.
 
     Args:
         labels: (n,) in 0..num_classes-1.
         log_probabilities: (n, num_classes) of samples that the head did not learn from.
 
     Returns:
-        At most MOST_PAIRS, each with the names `one` and `other`, `num` of samples that are taken for the other of the
-        two, and the `share` that these are of both classes' samples.
+        At most MOST_PAIRS, each with the names `one` and `other`, the number `num` of samples that are mistaken for the
+        other class, and their `share` of both classes' samples.
     """
     answers = log_probabilities.argmax(axis=1)
     is_wrong = answers != labels

@@ -1,4 +1,4 @@
-"""Choose what is kept of training vectors, so that samples unlike them are found: see `tasks.data.health.unlike`."""
+"""Choose the summary of training vectors by which samples unlike them are found: see `tasks.data.health.unlike`."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +9,11 @@ from tasks.data.health.unlike import Known, directions
 
 MOST_REFERENCES = 2000  # vectors that are kept, 0.5 MB
 NUM_COMPONENTS = 128
-VECTORS_PER_COMPONENT = 4  # with fewer, a direction is one of these vectors and not of their kind
+VECTORS_PER_COMPONENT = 4  # with fewer, a direction describes single vectors instead of their kind
 
 
 def keep(vectors: NDArray[np.floating]) -> Known:
-    """Return what is kept of vectors (r, dim)."""
+    """Return the summary of vectors (r, dim)."""
     own = directions(vectors)
     with threadpool_limits(1):  # no bit depends on the number of cores
         components = Components.of(own, most=max(min(NUM_COMPONENTS, len(own) // VECTORS_PER_COMPONENT), 1))

@@ -1,10 +1,10 @@
 """Find labels that are probably wrong, by confident learning ("Confident learning: estimating uncertainty in dataset
 labels", Northcutt et al. 2021).
 
-What is said of a sample is the geometric mean of what a head says that did not learn from it, and of the votes of its
-nearest training samples: each sees errors that the other does not.
+The probabilities of a sample are the geometric mean of those by a head that did not learn from it, and of the votes of
+its nearest training samples: each finds errors that the other does not.
 
-A class has a threshold: the mean probability that samples with its label have of it, SURE at most. A label is suspected
+A class has a threshold: the mean probability of it over the samples with its label, at most SURE. A label is suspected
 where another class is at or above its threshold, and is likelier than the label: the off-diagonal entries of the
 confident joint.
 """
@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-SURE = 0.9  # where a class is surer of itself on average, a mean would leave out half of its wrong labels
+SURE = 0.9  # a class with a higher mean would leave out half of its wrong labels
 SMOOTHING = 1.0  # votes that are spread over all classes
 Judge = Callable[[NDArray[np.bool_]], Array]  # the samples (n,) that may be learned from -> log-probabilities (n, c)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelErrors:
-    """What is thought of the label of each of n samples.
+    """The suspicion against the label of each of n samples.
 
     is_suspected: (n,) whether it is probably wrong.
     score: (n,) 0 to 1, how sure that is: 1 - the probability of the label.
@@ -40,11 +40,11 @@ class LabelErrors:
 def find_label_errors(
     labels: NDArray[np.int64], judge: Judge, *, learns: NDArray[np.bool_] | None = None
 ) -> LabelErrors:  # fmt: skip
-    """Return what is thought of the labels (n,), in 0..num_classes-1.
+    """Return the suspicion against each of the labels (n,), in 0..num_classes-1.
 
-    They are judged twice: the second time nothing is learned from the labels that the first time suspected. The mean of
-    both probabilities counts: the first time wrong labels are learned from, and the second time right ones of hard
-    samples are missing.
+    They are judged twice: the second judge does not learn from the labels that the first suspected. The mean of both
+    probabilities counts: the first judge learns from wrong labels, too, and the second lacks right labels of hard
+    samples.
 
     Args:
         judge: gives each sample's log-probabilities by a classifier that did not learn from it.
@@ -59,7 +59,7 @@ def find_label_errors(
 
 
 def suspect(labels: NDArray[np.int64], log_probabilities: Array, learned: NDArray[np.bool_]) -> LabelErrors:
-    """Return what log-probabilities (n, num_classes) say of the labels, by the thresholds of the learned ones (n,)."""
+    """Return the suspicion by log-probabilities (n, num_classes), with thresholds from the learned samples (n,)."""
     every = np.arange(len(labels))
     probabilities = np.exp(log_probabilities)
     own = probabilities[every, labels]

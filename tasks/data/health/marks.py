@@ -1,8 +1,8 @@
-"""Count what an encoder could not read of texts, from their marks.
+"""Count the parts of texts that an encoder could not read, from their marks.
 
 The marks (n, 2) uint8 of n texts: 1 where a text is longer than the encoder reads, and 255 x the share of its tokens
 that are unknown to the encoder. A text in a language that the encoder does not know has many of these, and its vector
-says nothing.
+is worthless.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ def count_marks(marks: NDArray[np.uint8]) -> dict[str, Any]:
 
 
 def describe_marks(counts: Mapping[str, Any], *, longest: str = "the encoder reads") -> str:
-    """Return a sentence about the counts; `longest` says what a text that is cut is longer than."""
+    """Return a sentence about the counts; `longest` names the length beyond which a text is cut."""
     are = "is" if counts["num_cut"] == 1 else "are"
     return (
         f"{counts['num_cut']:,} of {counts['num_samples']:,} texts {are} longer than {longest} and {are} cut; "

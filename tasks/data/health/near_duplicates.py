@@ -4,8 +4,8 @@ The search is exact and blockwise. A matrix product in float32 finds every pair 
 hashes confirm or refute the pair, and its cosine is computed again in float64. So the result does not depend on how the
 work was cut into blocks, and the memory does not depend on the number of twins.
 
-Of many samples the product is that of a few numbers each: their vectors in the main directions of the right side, and
-the length of what lies outside of these. By the inequality of Cauchy and Schwarz it is no smaller than the cosine.
+For many samples the product is that of a few numbers each: their vectors in the main directions of the right side, and
+the length of the rest. By the inequality of Cauchy and Schwarz it is no smaller than the cosine.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ PAIRS_FOR_DIRECTIONS = 50  # times dim x dim: fewer pairs cost less than the dir
 
 
 class Vectors(Protocol):
-    """Vectors (n, dim) of any float type, an array or what reads a file: rows are indexed by a slice or by numbers."""
+    """Vectors (n, dim) of any float type, an array or a reader of a file; a slice or numbers index the rows."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, rows: Any, /) -> NDArray[np.floating]: ...
@@ -38,7 +38,7 @@ class Vectors(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One set: vectors (n, dim) of any float type and hashes (n, num_views, bytes)."""
+    """A set of samples: vectors (n, dim) of any float type and hashes (n, num_views, bytes)."""
 
     vectors: Vectors
     hashes: NDArray[np.uint8]
@@ -114,8 +114,8 @@ def find_twins(
     """Return the nearest twins of both sides.
 
     Twins are pairs whose vectors have at least the cosine `min_cosine`, and whose hashes have at most the distance
-    `max_distance`. `tile` is the number of left and right samples in a block. Of the left side a block of vectors is in
-    memory, of the right side all.
+    `max_distance`. `tile` is the number of left and right samples in a block. One block of the left side's vectors is
+    in memory, and all vectors of the right side.
     """
     rows, columns = tile
     units = _unit_rows(right.vectors[: len(right)])
@@ -172,7 +172,7 @@ def _directions(units: NDArray[np.float32]) -> NDArray[np.float32] | None:
 
 
 def _within(units: NDArray[np.float32], directions: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """Return unit vectors (n, dim) in these directions, and the length of what lies outside of them: (n, k + 1)."""
+    """Return unit vectors (n, dim) in these directions, and the length of the rest: (n, k + 1)."""
     if directions is None:
         return units
     within = units @ directions

@@ -1,4 +1,4 @@
-"""Find the nearest training samples of each sample: how far they are tells outliers, and their labels tell wrong ones.
+"""Find the nearest training samples of each sample: their distances show outliers, and their labels wrong labels.
 
 The distances are 1 - the cosines of directions, see `tasks.data.health.unlike`. A part of train is looked through,
 without the sample itself.

@@ -1,4 +1,4 @@
-"""Say how each new batch differs from the data before it: its samples, its labels, and the classes that moved."""
+"""Report how each new batch differs from the data before it: its samples, its labels, and the classes that moved."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,7 +33,7 @@ def drift_of_batches(
     Args:
         targets: those that the manifest has a column of.
         names: the batches, in their order.
-        shifts: how far the labels of each batch are from those before it, as `admission.drift.label_drift` says.
+        shifts: the distances of each batch's labels from those before it, a result of `admission.drift.label_drift`.
     """
     place = manifest["batch"].map({name: number for number, name in enumerate(names)}).to_numpy()
     counts = np.bincount(place, minlength=len(names)).tolist()
@@ -65,7 +65,7 @@ def compare(
     vectors: Embeddings, before: NDArray[np.intp], own: NDArray[np.intp], *, seed: int, most: int = MOST_SAMPLES,
     num_permutations: int = NUM_PERMUTATIONS,
 ) -> Drift | None:  # fmt: skip
-    """Return how far the samples in some rows are from those in rows before them; None where these are too few."""
+    """Return the drift of the samples in some rows from those in rows before them; None where these are too few."""
     sides = (vectors[drawn(rows, seed=seed, most=most)] for rows in (before, own))
     return drift(*sides, seed=seed, num_permutations=num_permutations)
 
@@ -79,7 +79,7 @@ def classes_that_moved(
     *,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Return how the samples of each class differ from those of the class before, the largest effect first.
+    """Return how the samples of each class differ from earlier ones of the class, the largest effect first.
 
     Only the classes with the most samples in the batch are compared.
     """

@@ -1,4 +1,4 @@
-"""What params.yaml sets for the search for near-duplicates and for suspects, and for warnings about texts."""
+"""The settings in params.yaml for the search for near-duplicates and suspects, and for warnings about texts."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class MarkLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class HealthOptions:
-    """How many suspects of a kind are listed, and when a batch is worth a training.
+    """The number of suspects of a kind that are listed, and the limits beyond which a batch is worth a training.
 
     min_new: the share of new samples, of those before them, that is worth one by itself.
     min_drift: the effect size that is worth one, of a batch that differs at this significance.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tasks.data.health.odd_sizes import FAR, deviations
 
 DARK, BRIGHT = 20, 240  # of 255: mean brightness that is bad where it is unusual, too
-LEAST_SPREAD = 6.0  # of a mark: where nearly all pictures are alike, what is further off is odd
+LEAST_SPREAD = 6.0  # of a mark: where nearly all pictures are alike, only a mark this far off is odd
 
 Found = tuple[str, NDArray[np.intp], NDArray[np.float64], list[str]]
 

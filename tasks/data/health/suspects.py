@@ -39,7 +39,7 @@ def wrong_labels(
     Args:
         rows: (k,) those that have a label.
         names: of the target's classes.
-        found: what is thought of the labels (k,).
+        found: the suspicion against the labels (k,).
     """
     chosen = np.flatnonzero(found.is_suspected)
     likeliest = found.likeliest[chosen]

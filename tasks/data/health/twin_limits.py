@@ -23,7 +23,7 @@ CHUNK = 8192  # samples whose hashes are compared at once: they fit in the proce
 
 @dataclass(frozen=True, kw_only=True)
 class TwinLimits:
-    """The limits of twins, `min_cosine` at least and `max_distance` at most, and how they came about."""
+    """The limits of twins, `min_cosine` at least and `max_distance` at most, and the measurements behind them."""
 
     min_cosine: float
     max_distance: int  # the lesser of the next two
@@ -88,7 +88,7 @@ def recall_by_kind(probes: Probes, *, min_cosine: float, max_distance: int) -> d
 
 @dataclass(frozen=True, kw_only=True)
 class Strangers:
-    """A model of how near other samples come.
+    """A model of the distances of other samples.
 
     The chance that a stranger is nearer than t grows as t to the power of the data's intrinsic dimension, which is
     estimated from the distances of neighbours (maximum likelihood: Levina and Bickel 2004).

@@ -1,12 +1,12 @@
-"""Find the samples that are unlike anything a model was trained on, by the distance to their nearest training vectors.
+"""Find the samples that are unlike all those of a training, by the distance to their nearest training vectors.
 
-Vectors are compared as directions: the roots of features, with their signs, scaled to length 1. Of features that are
-not negative, as after a ReLU, the distance of two is then that of Hellinger but for a factor. Without the roots, few
+Vectors are compared as directions: the roots of features, with their signs, scaled to length 1. For features that are
+not negative, as after a ReLU, the distance of two vectors is Hellinger's, up to a factor. Without the roots, a few
 large features would decide alone.
 
 Within the main directions of the training vectors, the distance is that to the NEIGHBOURS-th nearest of those that are
-kept ("Out-of-distribution detection with deep nearest neighbors", Sun et al. 2022). What lies outside of these
-directions counts twice: a sample of another kind has more of it ("ViM", Wang et al. 2022).
+kept ("Out-of-distribution detection with deep nearest neighbors", Sun et al. 2022). The part outside of these
+directions counts twice: it is larger for a sample of another kind ("ViM", Wang et al. 2022).
 
 A limit is set on samples that the model did not learn its weights from, so that of as many new samples like these at
 most the wanted share is beyond it (split conformal prediction, Vovk et al. 2005).
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NEIGHBOURS = 5  # a few may be outliers themselves
-OUTSIDE = 2.0  # how much the square of what lies outside of the components counts
+OUTSIDE = 2.0  # the weight of the square of the part outside of the components
 
 Vectors = NDArray[np.floating]
 Half = NDArray[np.float16]
@@ -27,7 +27,7 @@ Half = NDArray[np.float16]
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What is kept of training vectors: their mean and main directions, and where they lie in these."""
+    """A summary of the training vectors: their mean and main directions, and where they lie in these."""
 
     mean: Half  # (dim,)
     basis: Half  # (dim, num_components)
@@ -64,7 +64,7 @@ def limit_of(known: NDArray[np.floating], *, level: float) -> float | None:
     """Return the distance beyond which at most the share `level` of new samples lies, by those of m known ones.
 
     Returns:
-        None where there are too few to tell: the level 0.01 takes 99.
+        None where these are too few: the level 0.01 takes 99.
     """
     place = math.ceil((len(known) + 1) * (1 - level))
     return float(np.sort(known)[place - 1]) if 0 < place <= len(known) else None

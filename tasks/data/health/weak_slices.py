@@ -1,4 +1,4 @@
-"""Find groups of alike samples that a head answers worse than others: clusters of vectors with more errors.
+"""Find groups of alike samples with worse answers than others: clusters of vectors with more errors.
 
 The clusters are those of k-means (Lloyd 1982) on principal components, which see no label and no answer. An error rate
 counts where chance does not explain it: by the binomial test, times the number of clusters (Bonferroni).
@@ -42,7 +42,7 @@ def weak_slices(components: Array, is_wrong: NDArray[np.bool_], *, significance:
     num = min(len(components) // SAMPLES_PER_SLICE, MOST_SLICES)
     if num < 2 or not is_wrong.any():
         return []
-    with late_exports("scipy.cluster"), rarely_collected():  # the page, which shows what was found, waits for neither
+    with late_exports("scipy.cluster"), rarely_collected():  # the page, which shows the slices, waits for neither
         from scipy.cluster.vq import kmeans2
         from scipy.special import betainc
 

@@ -57,6 +57,6 @@ def _listed(content: Any, *, path: Path) -> list[str]:
 
 
 def _other_kind(name: Any) -> str:
-    """Return what YAML takes a name for that is not in quotes; "" for text."""
+    """Return the type that YAML reads a name without quotes as; "" for text."""
     kinds = {"yes or no": bool, "date": date, "number": int | float}
     return next((kind for kind, its_type in kinds.items() if isinstance(name, its_type)), "")

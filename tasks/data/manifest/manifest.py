@@ -36,7 +36,7 @@ def used_of(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def domains_of(manifest: pd.DataFrame) -> "pd.Series[str]":
-    """Return the domain (n,) of each sample: what the column `domain` says, and the batch where it says nothing."""
+    """Return the domain (n,) of each sample: the cell in the column `domain`, or the batch where it is empty."""
     batches = manifest["batch"].rename("domain")
     return manifest["domain"].fillna(batches).astype("str") if "domain" in manifest else batches
 

@@ -105,7 +105,7 @@ def _is_of(chunk: pq.ColumnChunkMetaData, columns: Sequence[str]) -> bool:
 
 
 def _is_delta(chunk: pq.ColumnChunkMetaData) -> bool:
-    """Return whether cells are written as what they add to others; pyarrow makes no dictionary of these."""
+    """Return whether cells are written as differences to others; pyarrow makes no dictionary of these."""
     return any(encoding.startswith("DELTA") for encoding in chunk.encodings)
 
 
@@ -188,7 +188,7 @@ def lists_of_labels(file: Path, columns: Sequence[str]) -> set[str]:
 
 
 def is_label(name: str, cell: Any) -> bool:
-    """Return whether a value in JSON may be a label, or what else a column of this name says of a sample."""
+    """Return whether a value in JSON may be a label, or another fact of a sample that a column of this name gives."""
     if isinstance(cell, list):
         return bool(targets_among([name])) and not any(isinstance(each, list | dict) for each in cell)
     return not isinstance(cell, dict)

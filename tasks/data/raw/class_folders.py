@@ -45,12 +45,12 @@ def find_empty_folders(batch: Path, filled: Iterable[str], *, base: str, splits:
 def split_folders(files: Iterable[str], *, base: str) -> dict[str, str]:
     """Return the folders in `base` that are the level of the split, with the names of their splits.
 
-    A folder called after a split that stands beside class folders is the split if it holds folders called like them, or
-    if it is called `test` and holds no folders: pictures to judge by, without labels. Else it is a class, such as the
-    train among vehicles.
+    A folder with the name of a split that stands beside class folders is the split if it holds folders of their names,
+    or if its name is `test` and it holds no folders: pictures to judge by, without labels. Else it is a class, such as
+    the train among vehicles.
 
     Raises:
-        ValueError: it cannot be told which of both a folder is.
+        ValueError: a folder may be either.
     """
     folders = _inside(files, base=base)
     called = {name: split for name in folders if (split := split_called(name))}

@@ -18,7 +18,7 @@ KNOWN = {*KEYS, *FACTS, LABEL}  # columns that are meant in any case of letters
 WHOLE_FLOAT = re.compile(r"([+-]?[0-9]+)\.0+")
 
 HIDDEN = "hidden_file"
-NOT_A_SAMPLE = "not_a_sample"  # nobody meant it as one; no limit counts it
+NOT_A_SAMPLE = "not_a_sample"  # a file that is not meant as a sample; no limit counts it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,8 @@ class Entry:
     """A sample to inspect, with or without a label, or the `reason` why it cannot be used.
 
     `path` is relative to the batch; a row of a Parquet file is `<file>/<number>`, as if the file were a folder.
-    `said` holds the label of each target, and group, domain and split where the batch gives them. `is_named` says that
-    a row of a table names it: then it is meant as a sample, whatever it is called.
+    `said` holds the label of each target, and group, domain and split where the batch gives them. `is_named` is
+    whether a row of a table names it: then it is meant as a sample, whatever its name.
     """
 
     path: str
@@ -63,7 +63,7 @@ def text(cell: str) -> str:
     """Return a label as it is compared, in every layout.
 
     It has no spaces around it, accents in one form (Unicode NFC), and 1.0 is 1: programs write whole numbers both ways.
-    What a terminal would obey is escaped, such as \\x1b.
+    Control characters, which a terminal would obey, are escaped, such as \\x1b.
     """
     plain = unicodedata.normalize("NFC", without_commands(cell.strip()))
     whole = WHOLE_FLOAT.fullmatch(plain)
@@ -82,7 +82,7 @@ def targets_among(columns: Iterable[str]) -> list[str]:
 
 
 def readable(name: str) -> str:
-    """Return the name with everything in it that is not UTF-8 written as \\xNN or \\uNNNN."""
+    """Return the name; bytes that are not UTF-8 are written as \\xNN or \\uNNNN."""
     if name.isascii():
         return name
     try:

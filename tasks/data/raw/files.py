@@ -1,4 +1,4 @@
-"""Find the files of a batch, and tell which of them can be samples: it comes from a stranger, and may hold links."""
+"""Find the files of a batch, and those that can be samples: it comes from a stranger, and may hold links."""
 
 import os
 import stat
@@ -100,7 +100,7 @@ def file_entry(
 
 
 def _problem(root: Path, path: str, *, place: str, is_walked: bool) -> tuple[str, str] | None:
-    """Return the reason and the detail of what is no file of `root`."""
+    """Return the reason and the detail why a path is no file of `root`."""
     try:
         if is_walked and stat.S_ISREG(os.lstat(f"{root}/{path}").st_mode):
             return None

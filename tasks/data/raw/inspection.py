@@ -63,7 +63,7 @@ def inspect_all(
 
 
 def check_shared(path: Path) -> None:
-    """Raise ValueError where a sample that a node of a cluster did not find is here."""
+    """Raise ValueError where a sample that a node of a cluster did not find is on this machine."""
     try:
         size_of(path)
     except OSError:

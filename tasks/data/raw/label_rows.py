@@ -1,7 +1,7 @@
 """Read a table that names files, as a stream of rows: CSV, TSV, JSON lines or Parquet, within bounds.
 
-A column of paths is called `path`, or as other tools call it. What a table from a stranger may cost is bounded before
-anything of it is in memory.
+A column of paths is called `path`, or as other tools call it. The cost of a table from a stranger is bounded before
+any part of it is in memory.
 """
 
 import codecs
@@ -86,7 +86,7 @@ def read_rows(table: Path, columns: Sequence[str], *, lists: Counter[str]) -> It
     """Yield the rows of a table, whose `columns` are those of `read_columns`.
 
     Args:
-        lists: counts, by column, the cells that hold several values, are no list of labels, and are left out.
+        lists: counts, by column, the cells that are left out because they hold several values, but no list of labels.
 
     Raises:
         UnreadableTableError: a Parquet file has more rows than a table of its size can have, or the lines of JSON have
@@ -100,7 +100,7 @@ def read_rows(table: Path, columns: Sequence[str], *, lists: Counter[str]) -> It
 
 
 def check_text(table: Path) -> None:
-    """Raise UnreadableTableError unless the table is UTF-8 and of a bearable size; Parquet is no text."""
+    """Raise UnreadableTableError unless the table is UTF-8 and not too large; Parquet is no text."""
     size = table.stat().st_size
     if size > MOST_BYTES:
         raise UnreadableTableError(f"{size} bytes, expected at most {MOST_BYTES}: no table of labels is that large")
@@ -148,7 +148,7 @@ def _csv_reader(file: io.TextIOWrapper) -> "csv._reader":  # type: ignore[name-d
 
 
 def _lines(file: io.TextIOWrapper) -> Iterator[str]:
-    """Yield the lines; one that is longer than a row can be comes in pieces, which are no rows."""
+    """Yield the lines; one that is too long for a row comes in pieces, which are no rows."""
     return iter(lambda: file.readline(LONGEST_ROW), "")
 
 

@@ -46,9 +46,9 @@ PACKED = (".gz", ".zip", ".bz2", ".xz")
 
 @dataclass(frozen=True, kw_only=True)
 class Finder:
-    """What the samples of a batch look like: the endings of their files, and the tables that hold them.
+    """The form of a batch's samples: the endings of their files, and the tables that hold them.
 
-    `texts` says how tables of texts are read; None looks for Parquet files of images.
+    `texts` are the options for reading tables of texts; None looks for Parquet files of images.
     """
 
     endings: tuple[str, ...]
@@ -70,7 +70,7 @@ class Finder:
         return text_table.find_rows(file, prefix=prefix, options=self.texts)
 
     def file(self, batch: Path, entry: Entry) -> Entry:
-        """Return the entry of a file, with what its path has to say of how the file is read."""
+        """Return the entry of a file. Its path names the encoding, unless the file is UTF-8 or has a mark."""
         if self.texts is None or self.texts.encoding is None:
             return entry
         return text_file.with_encoding(batch, entry, endings=self.endings, otherwise=self.texts.encoding)
@@ -88,8 +88,8 @@ def find_entries(batch: Path, *, endings: tuple[str, ...] = (), texts: TextTable
         texts: how tables of texts are read, where the batch is of texts.
 
     Raises:
-        ValueError: a file at the top can only be a table of labels, but is none that is read; there are several tables;
-            it cannot be told whether a folder is a class or a split; or a table of texts would lose samples.
+        ValueError: a file at the top can only be a table of labels, but cannot be read; there are several tables; a
+            folder may be a class or a split; or a table of texts would lose samples.
     """
     try:
         return list(_find(batch, Finder(endings=endings, texts=texts)))
@@ -162,7 +162,7 @@ def _tables(batch: Path, paths: Sequence[str], base: str, finder: Finder) -> lis
     """Return the tables of labels: the one at the top, else one for each split.
 
     Raises:
-        ValueError: two tables have an equal right to be it.
+        ValueError: two tables may be the one.
     """
 
     def names_files(table: Path) -> bool:
@@ -198,7 +198,7 @@ def _is_of_split(path: str) -> bool:
 
 
 def _may_be_table(batch: Path, path: str, names_files: Callable[[Path], bool], *, is_of_images: bool) -> bool:
-    """Return whether a file can be a table of paths. Beside images only labels.… is one whatever is wrong with it."""
+    """Return whether a file can be a table of paths. Beside images, labels.… counts as one even if it is damaged."""
     is_parquet = path.lower().endswith(parquet_table.ENDING)
     if is_of_images and PurePosixPath(path.lower()).stem == TABLE_STEMS[0] and not is_parquet:
         return True
@@ -305,9 +305,9 @@ def _split_of(paths: Sequence[str], base: str, splits: dict[str, str], finder: F
 
 
 def _with_splits(entries: Sequence[Entry], split_of: Callable[[str], str | None]) -> Iterator[Entry]:
-    """Yield the entries with the split of their place, where they say none themselves.
+    """Yield the entries with the split of their place, where they name none themselves.
 
-    Where all that has a label is `train`, there is no side to judge on: then a hash divides these samples, as ever.
+    Where all samples with a label are `train`, no side is left to judge on: then a hash divides them, as usual.
     """
     named = [entry.said.get("split") or split_of(entry.path) for entry in entries]
     labelled = {split for entry, split in zip(entries, named, strict=True) if targets_among(entry.said)}
@@ -319,7 +319,7 @@ def _with_splits(entries: Sequence[Entry], split_of: Callable[[str], str | None]
 
 
 def _said_once(entries: Sequence[Entry]) -> list[Entry]:
-    """Leave out what a shard says about a column that an earlier one says too."""
+    """Leave out a shard's remark on a column that an earlier shard made already."""
     seen: set[str] = set()
     kept = []
     for entry in entries:

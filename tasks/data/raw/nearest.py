@@ -1,4 +1,4 @@
-"""Find the file that a row of a table means, where its path is not quite the file's."""
+"""Find the file that a row of a table means where its path differs a little from the file's."""
 
 import re
 import unicodedata
@@ -13,7 +13,7 @@ MOST_NAMED = 3
 
 
 class Files:
-    """The files of a batch, by their paths and by all that a path in a table may leave out or write otherwise.
+    """The files of a batch, by their paths and by the variants that a path in a table may have.
 
     Args:
         files: paths as `walk` returns them.
@@ -26,7 +26,7 @@ class Files:
         self.endings = endings
 
     def find(self, path: str, *, folder: str = "") -> str | None:
-        """Return the file at exactly this path, but for spaces around it and the form of its accents.
+        """Return the file at exactly this path, apart from spaces around it and the form of its accents.
 
         `folder` is that of the table, with a slash behind it: paths may begin there.
         """
@@ -34,7 +34,7 @@ class Files:
         return next((self._by_text[name] for name in names if name in self._by_text), None)
 
     def nearest(self, path: str, *, folder: str = "") -> tuple[str | None, str]:
-        """Return the one file that fits a path that is no file's, or None and what a person should know.
+        """Return the only file that fits a path which no file has, or None and a remark for a person.
 
         A path may lack folders before it or the ending behind it, be absolute, begin with the folder of the batch, and
         have other slashes and another case of letters. Of several files that fit none is returned.

@@ -1,4 +1,4 @@
-"""What params.yaml sets for the reading of raw samples."""
+"""The settings in params.yaml for the reading of raw samples."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -12,7 +12,7 @@ from tasks.machine.bounds import Count, Positive
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingLimits:
-    """The most that one sample may cost: the bytes of its file, and the processor time of its decoder."""
+    """The limits of one sample's cost: the bytes of its file, and the processor time of its decoder."""
 
     max_file_bytes: Count
     max_decode_seconds: Positive
@@ -38,7 +38,7 @@ class TextTables:
 
 @dataclass(frozen=True, kw_only=True)
 class PackOptions:
-    """When `ingest` packs a batch (None: never), and the mean size of a shard."""
+    """The size from which `ingest` packs a batch (None: never), and the mean size of a shard."""
 
     pack_above: Count | None
     shard_megabytes: Annotated[int, Field(ge=1, le=256)]

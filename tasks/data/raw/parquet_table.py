@@ -44,7 +44,7 @@ def is_parquet(path: Path) -> bool:
 def find_rows(file: Path, *, prefix: str) -> Iterator[Entry]:
     """Yield an entry for each row of the file, readable or not; its path is `prefix` and the row's number.
 
-    A column of lists is read as JSON. One that holds other values is no target, and has an entry that says so.
+    A column of lists is read as JSON. A column of other values is no target, and has an entry with the reason.
     """
     table_path = prefix.removesuffix("/") or file.name
     try:
@@ -91,7 +91,7 @@ def digits_of(num_rows: int) -> int:
 
 
 def list_columns(names: Sequence[str], *, table: str, has_targets: bool) -> Iterator[Entry]:
-    """Yield an entry that names each column of values that no list of labels is: a defect where it is the only target.
+    """Yield an entry for each column whose lists are no labels: a defect where no other column is a target.
 
     Args:
         table: the path of the table in its batch.

@@ -21,6 +21,6 @@ def with_encoding(batch: Path, entry: Entry, *, endings: tuple[str, ...], otherw
     try:
         content = b"" if size_of(file) > MOST_BYTES else read_file(file)
     except (OSError, UnreadableTableError):
-        return entry  # the inspection says what is wrong with it
+        return entry  # the inspection reports what is wrong with it
     encoding = UTF_8 if mark_of(content) else encoding_of(content, otherwise=otherwise)
     return replace(entry, path=place_of_file(entry.path, encoding=encoding), is_named=True)

@@ -43,7 +43,7 @@ class Shape:
 
 
 class RefusedTableError(ValueError):
-    """A table that would lose samples unless a person mends it, or says how to read it."""
+    """The error of a table that would lose samples unless a person mends it, or sets how to read it."""
 
 
 def is_table(path: Path) -> bool:
@@ -164,7 +164,7 @@ def open_table(file: Path, options: TextTables) -> tuple[TextTable, str]:
 
 
 def _said(labels: Mapping[str, Any], *, lists: Counter[str]) -> dict[str, str]:
-    """Return what a row says of its sample. Raises ValueError where it cannot be said."""
+    """Return the labels and other facts in a row. Raises ValueError where a cell cannot be read."""
     texts = {name: cell_text(cell) for name, cell in labels.items() if is_label(name, cell)}
     lists.update(labels.keys() - texts.keys())
     if any(readable(name) != name or readable(cell or "") != (cell or "") for name, cell in texts.items()):
@@ -176,7 +176,7 @@ def columns_of_text(columns: list[str], options: TextTables) -> list[str]:
     """Return the columns of the text, called as in the file.
 
     Raises:
-        RefusedTableError: they are not there, or it cannot be told which they are.
+        RefusedTableError: they are missing, or several columns may be the ones.
     """
     called = {column(name): name for name in columns}
     if problem := column_twice(columns):
@@ -204,7 +204,7 @@ def columns_of_text(columns: list[str], options: TextTables) -> list[str]:
 
 
 def column_twice(columns: Sequence[str]) -> str:
-    """Return what is wrong with a column that appears twice; "" if there is none."""
+    """Return the fault of a column that appears twice; "" if there is none."""
     counts = Counter(map(column, columns))
     twice = sorted(name for name in counts if name and counts[name] > 1)
     return f"column {shown(twice[:1])} appears twice: call each otherwise" if twice else ""

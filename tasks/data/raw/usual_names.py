@@ -1,4 +1,4 @@
-"""The usual names of what lies in a batch: splits, tables of labels, and companions that nobody meant as a sample."""
+"""The usual names of files and folders in a batch: splits, tables of labels, and files that are no samples."""
 
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -18,7 +18,7 @@ MOST_FOLDERS = 100  # around a file of a batch; deeper ones are made by mistake,
 TABLE_STEMS = ("labels", "metadata")
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 TEXT_TABLE_ENDINGS = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet")  # of tables whose rows are texts
-# of files that can be nothing but a table, though none that is read
+# endings of files that can only be a table, but that are not read
 OTHER_TABLE_ENDINGS = (".ndjson", ".tab", ".xlsx", ".xls", ".xlsm", ".ods", ".feather", ".arrow", ".sqlite")
 
 # written by programs beside the files of their user, by the lower-case name
@@ -36,7 +36,7 @@ COMPANIONS = {
     ".picasa.ini": "the settings of Picasa",
     "_success": "the marker of a job that ended",
 }
-APPLE_DOUBLE = "._"  # begins the name of what macOS keeps of a file on a foreign disk
+APPLE_DOUBLE = "._"  # begins the names of the files that macOS writes beside others on a foreign disk
 # the same of folders, with all that is in them
 COMPANION_FOLDERS = {
     "__macosx": "of an archive that macOS packed",
@@ -62,12 +62,12 @@ def split_called(name: str) -> str | None:
     return SPLIT_NAMES.get(name.strip().lower())
 
 
-PATH = "path"  # the column that names the file of a sample, and what else it may be called
+PATH = "path"  # the column that names the file of a sample, and its other usual names
 PATHS = (PATH, "file_name", "filename", "file_path", "filepath", "image_path", "img_path", "file")
 
 
 def companion(path: str) -> str:
-    """Return what a file is that a program wrote beside its user's files; "" for every other file."""
+    """Return the kind of a file that a program wrote beside its user's files; "" for every other file."""
     folder, _, name = path.rpartition("/")
     return _companion_folder(folder) or COMPANIONS.get(name.lower(), "")
 

@@ -1,7 +1,7 @@
 """Find the rows of a CSV or TSV in its bytes, so that a damaged row costs no other one.
 
-A cell in quotes may hold delimiters and line breaks, and may be of any length. Python's own reader stops in the midst
-of a cell of 131,072 characters and takes its lines for rows; behind a quote that nothing closes it reads no row.
+A cell in quotes may hold delimiters and line breaks, and may be of any length. Python's own reader stops within a cell
+of 131,072 characters and takes its lines for rows; behind a quote that is never closed it reads no row.
 
 A row whose quotes do not fit is that line alone, as long as its number of quotes is even. An odd number hides where
 the row ends. Then the line is one row if the file shows that each of its lines is one: no row spans lines, and every
@@ -89,7 +89,7 @@ def cells_of(row: bytes, dialect: Dialect) -> list[bytes]:
 
 @dataclass(kw_only=True)
 class _Survey:
-    """What the rows of a table are in one dialect."""
+    """The rows of a table as one dialect splits them."""
 
     dialect: Dialect
     num_columns: int
@@ -110,7 +110,7 @@ class _Survey:
         return self.num_damaged + (len(self.stray_lines) if self.spans_lines else 0)
 
     def check(self) -> None:
-        """Raise UnreadableTableError where nobody can tell in which line a row ends."""
+        """Raise UnreadableTableError where the quotes do not show in which line a row ends."""
         doubtful = sorted({*self.open_lines, *self.stray_lines}) if self.spans_lines else sorted(self.odd_lines)
         is_regular = len(self.styles) == 1 and any(next(iter(self.styles)))
         if self.open_lines and not (is_regular and not self.cut_lines):
@@ -137,7 +137,7 @@ def _best_survey(content: bytes, delimiter: bytes, *, start: int, line: int, num
     if best.num_doubtful and b'\\"' in content:
         best = min(best, survey("backslashed"), key=lambda found: found.num_doubtful)
     if delimiter == b"\t" and num_columns > 1 and (best.num_doubtful or best.spans_lines) and not best.has_doubled:
-        plain = survey("none")  # as programs write TSV that know of no quotes
+        plain = survey("none")  # as programs that know no quotes write TSV
         best = best if plain.problems else plain
     return best
 

@@ -1,7 +1,7 @@
-"""Read the files of a packed folder. Their bytes lie in shards, and an index says which file is in which row.
+"""Read the files of a packed folder. Their bytes lie in shards, and an index names the row of each file.
 
 The index `packed.parquet` has a row a file (path, bytes), sorted by path; its metadata list the shards. A shard has
-the next rows (path, content). Shards lie beside the index, or at an address that fsspec knows. Whatever lists or reads
+the next rows (path, content). Shards lie beside the index, or at an address that fsspec knows. Code that lists or reads
 files sees a packed one at the path that it had before.
 """
 
@@ -52,7 +52,7 @@ class Shard:
 
 @dataclass(kw_only=True)
 class Children:
-    """The names of what lies directly in a folder."""
+    """The names of the files and folders directly in a folder."""
 
     files: set[str] = field(default_factory=set)
     folders: set[str] = field(default_factory=set)
@@ -103,7 +103,7 @@ class Pack:
             raise UnreadableTableError(f"the shard {place}/{name} {found}{more}: {restore}")
 
     def children(self, folder: str) -> Children:
-        """Return what lies directly in a folder of the packed files; the pack's own folder is ""."""
+        """Return the files and folders directly in a folder of the packed files; the pack's own folder is ""."""
         prefix = f"{folder}/" if folder else ""
         row, end = bisect_left(self, prefix), bisect_left(self, _behind(folder)) if folder else len(self)
         found = Children()
@@ -150,7 +150,7 @@ class PackedFile:
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """The number of its bytes."""
         return int(self.pack.sizes[self.row].as_py())
 
     def read(self) -> bytes:
@@ -208,7 +208,7 @@ def _opened(folder: Path, stamp: tuple[int, int]) -> Pack | None:
 
 
 def _columns(file: Path) -> tuple[pa.LargeStringArray, pa.Int64Array]:
-    """Return the paths (n,) and the sizes (n,) of an index. What a stranger's may cost is bounded."""
+    """Return the paths (n,) and the sizes (n,) of an index. The cost of a stranger's index is bounded."""
     groups, size = row_groups(file, stamp_of(file)), file.stat().st_size
     if groups.num_rows > ROWS_A_BYTE * size:
         raise UnreadableTableError(f"it claims {groups.num_rows} rows in {size} bytes")

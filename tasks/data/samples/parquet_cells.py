@@ -64,7 +64,7 @@ def read_picture(file: Path | RemoteFile, row: int) -> bytes:
 
 
 def read_cells(file: Path | RemoteFile, columns: tuple[str, ...] | None, row: int, *, what: str) -> list[Any]:
-    """Return the cells of a row in some columns; None takes the column of images. `what` they are is for messages.
+    """Return the cells of a row in some columns; None takes the column of images. `what` names them in messages.
 
     Raises:
         UnreadableTableError: the file has no such row, or a cell of it cannot be read.
@@ -139,7 +139,7 @@ def layout_of(file: Path | RemoteFile, stamp: tuple[int, int]) -> Layout:
 def _cells_of_group(
     file: Path | RemoteFile, stamp: tuple[int, int], columns: tuple[str, ...], group: int, what: str
 ) -> list[pa.ChunkedArray] | str:
-    """Return what `cells_of_group` does, so that the next row of a group that is not read does not try too."""
+    """Return the cached result of `cells_of_group`, so that an unreadable group is tried once, and not for each row."""
     return cells_of_group(file, columns, group, what=what)
 
 
@@ -149,8 +149,8 @@ def cells_of_group(
     """Return the columns of a row group, or the reason why they are not read.
 
     Args:
-        what: the cells are, for messages.
-        most_bytes: that they may hold, if that is less than MOST_GROUP_BYTES.
+        what: the name of the cells in messages.
+        most_bytes: the limit of their bytes, if that is less than MOST_GROUP_BYTES.
     """
     table = open_table(file)
     known = table.metadata.row_group(group)

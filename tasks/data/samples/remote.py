@@ -74,7 +74,7 @@ def files_at(address: str) -> dict[str, int]:
     """
     files, root = store_of(address)
     listing = asked(address, lambda: files.find(root, maxdepth=1, detail=True))
-    if not listing:  # drivers list as empty what they cannot reach
+    if not listing:  # drivers list an address that they cannot reach as empty
         asked(address, lambda: files.ls(root, detail=True))
     return {name.rpartition("/")[2]: int(info.get("size") or 0) for name, info in listing.items()}
 

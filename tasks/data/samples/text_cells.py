@@ -47,7 +47,7 @@ def canonical(cells: Sequence[str]) -> bytes:
 def read_text(path: Path) -> bytes:
     """Return the canonical bytes of the text at `path`: a file of one text, or a row of a table.
 
-    The bytes of a file that is no text are returned as they are, and `decode_sample` says what they are.
+    The bytes of a file that is no text are returned as they are, and `decode_sample` names their kind.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -75,7 +75,7 @@ def text_of_bytes(content: bytes, *, otherwise: str | None) -> bytes:
     """Return the canonical bytes of a file of one text, from its content.
 
     Args:
-        otherwise: the encoding of what has no mark and is not UTF-8.
+        otherwise: the encoding of a file that has no mark and is not UTF-8.
     """
     encoding = encoding_of(content, otherwise=otherwise)
     return _of_file(content, encoding=None if encoding == UTF_8 or mark_of(content) else encoding)

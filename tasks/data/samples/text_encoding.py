@@ -35,7 +35,7 @@ def encoding_of(content: bytes, *, otherwise: str | None) -> str:
     """Return the encoding of the bytes of a whole file.
 
     Args:
-        otherwise: the encoding of what has no mark and is not UTF-8; None where nobody named one.
+        otherwise: the encoding of a file that has no mark and is not UTF-8; None where nobody named one.
 
     Raises:
         ValueError: there is no encoding of the name `otherwise`.

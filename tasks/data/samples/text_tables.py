@@ -141,7 +141,7 @@ def open_text_table(file: Path, *, encoding: str | None = None) -> TextTable:
     """Return the table at `file`, a CSV, TSV or JSON Lines.
 
     Args:
-        encoding: of the file; None for UTF-8, or what the mark at its start says.
+        encoding: of the file; None for UTF-8, or the encoding that the mark at its start names.
 
     Raises:
         UnreadableTableError: the table cannot be read.

@@ -57,7 +57,7 @@ class SegmentWriter:
                 file.close()
 
     def flush(self) -> None:
-        """Put what was added on the disk."""
+        """Put the added values on the disk."""
         if self._files is None or not self._pending:
             return
         keys, values = self._files

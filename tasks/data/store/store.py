@@ -190,7 +190,7 @@ def is_store(path: Path) -> bool:
     """Return whether there is a store; False if the folder is empty or does not exist.
 
     Raises:
-        ValueError: there is something other than a store, or a store of another format.
+        ValueError: there is a file, or a folder of other files, or a store of another format.
     """
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file, expected the folder of an embedding store: name an empty or new folder")

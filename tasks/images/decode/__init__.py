@@ -28,7 +28,7 @@ MOST_SCANS = 100  # of a progressive JPEG; each is a pass over all pixels. Encod
 MOST_TILE_PX = 2**22  # of a TIFF, which is read a whole tile at once; more only where the image itself has half of it
 LEAST_SPREAD = 4  # of 255 levels, between the darkest and the brightest value of a channel
 NEARLY_GREY = range(120, 136)  # the brightness of the last pixel of a cut JPEG lies well within
-FEW_PX = 8  # that show of most images that they are not blank
+FEW_PX = 8  # which show for most images that they are not blank
 PX_AT_ONCE = 2**22  # that are laid on white together
 TILE_WIDTH, TILE_LENGTH = 322, 323  # tags of TIFF
 
@@ -36,8 +36,8 @@ TILE_WIDTH, TILE_LENGTH = 322, 323  # tags of TIFF
 def inspect_content(content: bytes, *, limits: SizeLimits) -> Facts:
     """Decode the whole image once and return its facts.
 
-    Sizes are checked in the header, before anything is decoded. Of a JPEG the brightness is enough where it shows that
-    the picture is whole and not blank. Else the colours are decoded too.
+    Sizes are checked in the header, before anything is decoded. For a JPEG only the brightness is decoded where it
+    shows that the picture is whole and not blank. Else the colours are decoded, too.
 
     Raises:
         DefectError: the image cannot be used, with the reason.
@@ -71,7 +71,7 @@ def decode_sample(content: bytes, *, shorter_side: int | None = None) -> Image.I
 
 
 def decode_stranger(content: bytes, *, limits: SizeLimits, shorter_side: int | None) -> Image.Image:
-    """Return `decode_sample` of bytes that were not inspected before.
+    """Return the result of `decode_sample` for bytes that were not inspected before.
 
     Raises:
         DefectError: the image cannot be used, with the reason, as from `inspect_content`.
@@ -92,11 +92,11 @@ def _is_clear_in_grey(image: Image.Image) -> bool:
         pixels: Any = image.load()
     except MemoryError:
         raise
-    except Exception:  # what it is, the whole decoding says
+    except Exception:  # decoding the whole image reports the defect
         return False
     width, height = image.size
     levels = [pixels[width * n // FEW_PX, height * n // FEW_PX] for n in range(FEW_PX)]
-    is_blank = max(levels) - min(levels) < 2 * LEAST_SPREAD  # once more for what rounding may take
+    is_blank = max(levels) - min(levels) < 2 * LEAST_SPREAD  # twice, because of rounding
     return not is_blank and pixels[width - 1, height - 1] not in NEARLY_GREY
 
 
@@ -111,7 +111,7 @@ def _divides_sampling(image: Image.Image) -> bool:
 
 
 def _decode_opened(image: Image.Image, content: bytes, *, shorter_side: int | None, is_turned: bool) -> Image.Image:
-    """Return what `decode_sample` does, upright if `is_turned`.
+    """Return the result of `decode_sample`, upright if `is_turned`.
 
     Raises:
         DefectError: the image is damaged, one of several in its file, or blank.
@@ -201,7 +201,7 @@ def _open_within(content: bytes, limits: SizeLimits) -> Image.Image:
 
 
 def _promised_px(image: Image.Image, content: bytes) -> int:
-    """Return the px that the decoder makes room for, where a file says that apart from the size of its image."""
+    """Return the px that the decoder allocates, where a file states them apart from the size of its image."""
     if image.format == "TIFF":
         tags = image.tag_v2  # type: ignore[attr-defined]
         sides = [tags.get(tag, 0) for tag in (TILE_WIDTH, TILE_LENGTH)]

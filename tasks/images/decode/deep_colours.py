@@ -20,13 +20,13 @@ BITS_PER_SAMPLE, MAX_SAMPLE_VALUE = 258, 281  # tags of TIFF
 
 
 def declared_range(image: Image.Image, content: bytes, tiles: Sequence[Any]) -> int | None:
-    """Return the largest value that a deep image can have by its own words; None if it says nothing."""
+    """Return the largest value of a deep image by its own declaration; None if it declares none."""
     if image.format == "PNG":
         place = content.find(b"sBIT", 0, max(content.find(b"IDAT"), 0))
         bits = content[place + 4] if place > 0 else 0
         return 2**bits - 1 if 8 < bits < 16 else None
     if image.format == "PPM" and tiles and tiles[0].codec_name != "raw" and tiles[0].args[-1] < 2**16 - 1:
-        return 2**16 - 1  # to which Pillow spreads what the header declares
+        return 2**16 - 1  # to which Pillow spreads the declared range
     if image.format == "TIFF":
         tags = image.tag_v2  # type: ignore[attr-defined]
         largest = tags.get(MAX_SAMPLE_VALUE)

@@ -23,7 +23,7 @@ PX_AT_ONCE = 2**20  # so that a large image costs little memory beside its own
 def to_8_bits(values: NDArray[Any], *, declared: int | None = None) -> NDArray[np.uint8]:
     """Return grey values, (height, width) integers or real numbers, as uint8 of the same shape.
 
-    What is not a number becomes the least value, and infinity the largest finite one.
+    NaN becomes the least value, and infinity the largest finite one.
     """
     limits = [limits_of(values[rows]) for rows in strips(*values.shape[:2])]
     least, largest = min(low for low, _ in limits), max(high for _, high in limits)

@@ -1,4 +1,4 @@
-"""What Pillow does not say about a JPEG: the number of its scans, and whether its data reach the end of the picture."""
+"""Read from a JPEG what Pillow does not report: the number of its scans, and whether its data are complete."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of a frame
 PROGRESSIVE = (0xC2, 0xCA)
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 NUM_COEFFICIENTS = 64  # of a block, in a component
-GREY = range(127, 129)  # what libjpeg fills a picture with when its data end: 128, or 127 in an inverted CMYK
+GREY = range(127, 129)  # libjpeg's filling of a picture whose data end: 128, or 127 in an inverted CMYK
 FILLER = bytes(range(1, 255)) * 4  # for the coded pixels that are not there, if any are missing
 
 
@@ -30,7 +30,7 @@ class Scans:
 def scans_of(content: bytes) -> Scans:
     """Return the scans of a JPEG, without decoding them."""
     count = 0
-    # of each component the bits that its coefficients lack; an empty entry lacks all of them
+    # for each component the bits that its coefficients lack; an empty entry lacks all of them
     missing: dict[int, list[int | None]] = {}
     num_coefficients, frame = 1, b""
     for kind, start, end in _segments(content):
@@ -56,8 +56,8 @@ def scans_of(content: bytes) -> Scans:
 def is_cut(image: Image.Image, content: bytes, *, decode: Callable[[bytes], Image.Image]) -> bool:
     """Return whether the data of a decoded JPEG end before the picture does.
 
-    libjpeg reports that to nobody and fills the rest with grey. So if the last pixel has that grey, further data are
-    put behind those that are there: a decoder that needs them shows another picture.
+    libjpeg does not report that, and fills the rest with grey. So if the last pixel has that grey, further data are
+    put behind those that are there: if the decoder still needs data, the picture changes.
 
     Args:
         decode: decodes a JPEG, best to a small size.

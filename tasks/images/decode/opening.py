@@ -1,4 +1,4 @@
-"""Open an image file without decoding it, or name what is wrong with it."""
+"""Open an image file without decoding it, or name its defect."""
 
 import io
 import struct
@@ -23,8 +23,8 @@ from PIL import (  # noqa: F401
 from tasks.data.samples.defects import DefectError
 from tasks.images.decode.other_files import what_it_is
 
-# by Pillow's names. Not here are formats that Pillow hands to other programs (EPS), that it knows by guessing (TGA),
-# that hold several pictures (ICO, PSD), and those so rare that their decoders are a risk and no use
+# by Pillow's names. Left out are formats that Pillow hands to other programs (EPS), that it recognises by guessing
+# (TGA), that hold several pictures (ICO, PSD), and that are so rare that their decoders are more risk than use
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
 CODESTREAM = b"\xff\x4f\xff\x51"  # the first bytes of JPEG 2000, in its box or without
 LONGEST_TRAILER = 64 * 1024  # bytes that some programs append to an image
@@ -51,7 +51,7 @@ def open_image(content: bytes) -> Image.Image:
 
 
 def identified(content: bytes) -> Image.Image:
-    """Return what `Image.open` returns, without Pillow's limit of pixels.
+    """Return the result of `Image.open`, without Pillow's limit of pixels.
 
     That limit holds for the whole process; ours is a parameter.
     """
@@ -65,7 +65,7 @@ def identified(content: bytes) -> Image.Image:
 
 
 class _Jpeg(JpegImagePlugin.JpegImageFile):
-    """A JPEG without its resolution in dpi: to look for that in an EXIF block takes longer than the rest of opening."""
+    """A JPEG without its resolution in dpi, because finding that in an EXIF block takes longer than all other steps."""
 
     def _read_dpi_from_exif(self) -> None:
         pass
@@ -115,7 +115,7 @@ def _holds_orientation(kind: bytes, note: bytes) -> bool:
 
 
 def damage(content: bytes, error: Exception) -> DefectError:
-    """Return the defect that an error of Pillow stands for."""
+    """Return the defect behind an error of Pillow."""
     if isinstance(error, Image.DecompressionBombError):  # of a part that is larger than the header of the file says
         return DefectError("too_many_pixels", _one_line(error))
     return DefectError("truncated" if _is_cut_off(content, str(error)) else "unreadable", _one_line(error))

@@ -1,4 +1,4 @@
-"""Name what a file is that is no image in a known format, and say what to do with it."""
+"""Name the kind of a file that is no image in a known format, and what to do with it."""
 
 import re
 
@@ -69,8 +69,8 @@ TEXTS = {
     r"From \S+@|begin \d{3} ": ("mail", "save its attachments"),
 }
 
-# the endings of files that their user means as pictures, read or not: each of them is a sample or a loss. Archives are
-# among them, because there are pictures in an archive
+# the endings of files that a user means as pictures, whether they can be read or not: each is a sample or a loss.
+# Archives are among them, because they may hold pictures
 ENDINGS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".ico"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".pcx", ".sgi", ".jp2", ".j2k", ".jpx", ".jxl", ".avif", ".heic"),
@@ -83,7 +83,7 @@ ENDINGS = (
 
 
 def what_it_is(content: bytes) -> str:
-    """Return what the bytes are and what to do, such as "a PDF document: save its pages as images"; "" if unknown."""
+    """Return the kind of the bytes and what to do: "a PDF document: save its pages as images"; "" if unknown."""
     kind = _kind(content)
     return ": ".join(kind) if kind else ""
 
@@ -116,7 +116,7 @@ def _of_brand(brand: bytes) -> tuple[str, ...]:
 def _of_text(content: bytes) -> tuple[str, ...] | None:
     """Return the kind of a text in UTF-8 or UTF-16; None for anything else."""
     encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    # what is cut off at the end may be half a character
+    # the cut at the end may leave half a character
     text = content[:LONGEST_TEXT].decode(encoding, "replace")
     if not text.strip() or any(not (c.isprintable() or c.isspace()) or c == "\ufffd" for c in text[:-4] or text):
         return None

@@ -1,4 +1,4 @@
-"""What Pillow does not say about a TIFF: in which type each tag of its directory is written."""
+"""Read from a TIFF what Pillow does not report: the type in which each tag of its directory is written."""
 
 import struct
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ UNSIGNED = (3, 4, 16)  # SHORT, LONG and LONG8: both Pillow and libtiff read the
 
 
 def odd_tag(content: bytes) -> str:
-    """Return the name of a tag whose number only libtiff reads, so that no limit of ours holds it; "" if none."""
+    """Return the name of a tag whose number only libtiff reads, so that our limits do not apply to it; "" if none."""
     return next((SHAPING[tag] for tag, kind in _directory(content) if tag in SHAPING and kind not in UNSIGNED), "")
 
 
@@ -28,5 +28,5 @@ def _directory(content: bytes) -> Iterator[tuple[int, int]]:
         first = place + struct.calcsize(order + count_of)
         for number in range(min(count, len(content) // entry)):
             yield struct.unpack_from(f"{order}HH", content, first + entry * number)
-    except struct.error:  # the file ends before its directory, which its decoder says
+    except struct.error:  # the file ends before its directory, and its decoder reports that
         return

@@ -10,8 +10,8 @@ from tasks.text.facts import Facts
 from tasks.text.options import TextLimits
 
 ENDINGS = (".txt",)  # of files that are one text each
-NOT_ONE = None  # any bytes may begin like a text, so that its name tells what a file is
-# they are no sign of their own: control and zero-width characters, marks of direction and of variants, blank letters
+NOT_ONE = None  # any bytes may begin like a text, so that only the name shows what a file is
+# characters that show nothing: control and zero-width ones, marks of direction and of variants, blank letters
 INVISIBLE = re.compile(
     r"[\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u115f\u1160\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069"
     r"\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e007f]+"
@@ -32,10 +32,10 @@ def inspect_content(content: bytes, *, limits: TextLimits) -> Facts:
 def decode_sample(content: bytes, *, shorter_side: None = None) -> str:
     """Return the text of canonical bytes: its cells that are not blank, a line each.
 
-    `shorter_side` is an image's, and nothing here.
+    `shorter_side` has a meaning for images alone.
 
     Raises:
-        DefectError: the bytes are not canonical, which are those of a file that is no text; the detail says what it is.
+        DefectError: the bytes are not canonical: they are those of a file that is no text. The detail names its kind.
     """
     try:
         cells = json.loads(content.decode())
@@ -47,7 +47,7 @@ def decode_sample(content: bytes, *, shorter_side: None = None) -> str:
 
 
 def decode_stranger(content: bytes, *, limits: TextLimits, shorter_side: None = None) -> str:
-    """Return `decode_sample` of bytes that were not inspected before.
+    """Return the result of `decode_sample` for bytes that were not inspected before.
 
     Raises:
         DefectError: the text cannot be used, with the reason, as from `inspect_content`.

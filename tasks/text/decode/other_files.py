@@ -1,4 +1,4 @@
-"""Name what a file is that is no text, and say what to do with it."""
+"""Name the kind of a file that is no text, and what to do with it."""
 
 from tasks.data.samples.text_encoding import is_utf8, is_wide
 
@@ -22,7 +22,7 @@ KINDS = {
 
 
 def what_it_is(content: bytes) -> str:
-    """Return what the bytes of a file are that is no text, and what to do: "a PDF document: save it as text"."""
+    """Return the kind of a file that is no text, and what to do with it: "a PDF document: save it as text"."""
     for start, kind in KINDS.items():
         if content.startswith(start):
             return ": ".join(kind)

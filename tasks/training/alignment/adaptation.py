@@ -47,7 +47,7 @@ class SpaceHead:
 
 
 class Problem:
-    """The domains with what several methods need of them, computed once."""
+    """The domains, with intermediate results that several methods need, computed once."""
 
     def __init__(self, domains: Domains, options: AdaptOptions, *, seed: int) -> None:
         self.domains, self.options, self.seed = domains, options, seed
@@ -193,16 +193,16 @@ def infomax_as_is(problem: Problem) -> SpaceHead:
 
 
 def joint(problem: Problem) -> SpaceHead:
-    """Take the mean of two heads' answers that both know the target's shares, as the geometric mean of probabilities.
+    """Average the answers of two heads that know the target's shares, as the geometric mean of probabilities.
 
     One is the sources' own head at these shares, the other maximises the information at standardised features.
     """
     domains, shares, fit = problem.domains, problem.standardised_shares, problem.standardised_base
-    own = at_shares(problem.base, domains, shares)
+    shifted = at_shares(problem.base, domains, shares)
     at = with_shares(problem.standardised, domains.labels, shares / domains.shares)
     informed = at.fold(*maximise_information(at, domains, fit, expected=shares))
     space, moments = scaled(domains)
-    weight, bias = ((part + other) / 2 for part, other in zip(own, informed, strict=True))
+    weight, bias = ((part + other) / 2 for part, other in zip(shifted, informed, strict=True))
     return SpaceHead(space, moments.unfold(weight, bias), {"l2": fit.l2} | both(domains, shares))
 
 

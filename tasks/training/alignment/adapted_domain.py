@@ -1,4 +1,4 @@
-"""One domain of a project: its heads of all targets, with the facts and the samples most unlike the other side."""
+"""Adapt the heads of all targets to one domain, with the facts and the samples most unlike the other side."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("graftline")
 
-UNSHIFTED = ("source", "label_shift")  # methods that see no shift of the features
+UNSHIFTED = ("source", "label_shift")  # methods for domains without a shift of the features
 MOST_UNLIKE = 12  # samples of each side that are listed
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetSpace:
-    """A target of the kind classes with the trunk that is its own.
+    """A target of the kind classes, with its own trunk.
 
     look: positions of the manifest's rows (k,) -> vectors (k, dim).
-    recipe: how the trunk makes them.
+    recipe: that of the trunk's vectors.
     """
 
     classes: tuple[str, ...]
@@ -42,7 +42,7 @@ class TargetSpace:
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptedDomain:
-    """What became of a domain: the linear layer of each target that has a head of it, and the facts as JSON.
+    """The result for a domain: the linear layer of each target that has an adapted head, and the facts as JSON.
 
     `unlike` has a row a sample: domain, side, batch, path, sample_id, and the logit that it is of the domain.
     `statistics` (num_trunks, 2, num_channels) are its own, where it has some; the layers take vectors under these.
@@ -63,7 +63,7 @@ def adapt_domain(
 ) -> AdaptedDomain:  # fmt: skip
     """Adapt the head of each target to a domain.
 
-    A target whose method ends as `source` gets no head of the domain: the model answers there as everywhere.
+    A target whose method ends as `source` gets no head of the domain: the general head answers there, too.
 
     `normalise` estimates statistics of a domain's own. Where the domain is shifted, all its heads are then adapted once
     more, by the same methods, on the vectors that its samples have under these statistics.
@@ -91,55 +91,57 @@ def adapt_domain(
             logger.warning("warning: domain %s, %s: %s", printable(name), target, reason)
             continue
         known[target] = domains
-        found = adapt(domains, options, seed=seed)
-        facts[target] = found.head.facts | {"method": found.head.method, "changed": found.changed}
-        if is_another(found.head):
-            layers[target] = found.head.weight.astype(np.float32), found.head.bias.astype(np.float32)
-        logger.info("domain %s, %s: %s", printable(name), target, told(found.head, changed=found.changed))
+        adapted = adapt(domains, options, seed=seed)
+        facts[target] = adapted.head.facts | {"method": adapted.head.method, "changed": adapted.changed}
+        if is_another(adapted.head):
+            layers[target] = adapted.head.weight.astype(np.float32), adapted.head.bias.astype(np.float32)
+        logger.info("domain %s, %s: %s", printable(name), target, in_words(adapted.head, changed=adapted.changed))
     assert seen is not None, "a domain is adapted for one target at least"
     statistics = None
     if normalise and any(facts[target]["method"] not in UNSHIFTED for target in layers):
         statistics, spaces = normalise(name)
         for target, domains in known.items():
-            own = spaces[target].look(sides.targets[name])
-            again = replace(domains, target=replace(domains.target, vectors=own))
-            found = adapt(again, replace(options, method=facts[target]["method"]), seed=seed)
-            before = likeliest(found.source_only.logits(domains.target.vectors))
-            changed = float((likeliest(found.head.logits(own)) != before).mean())
-            facts[target] |= found.head.facts | {
+            own_vectors = spaces[target].look(sides.targets[name])
+            again = replace(domains, target=replace(domains.target, vectors=own_vectors))
+            adapted = adapt(again, replace(options, method=facts[target]["method"]), seed=seed)
+            before = likeliest(adapted.source_only.logits(domains.target.vectors))
+            changed = float((likeliest(adapted.head.logits(own_vectors)) != before).mean())
+            facts[target] |= adapted.head.facts | {
                 "asked": options.method, "changed": changed, "statistics": "own"
             }  # fmt: skip
-            layers[target] = found.head.weight.astype(np.float32), found.head.bias.astype(np.float32)
+            layers[target] = adapted.head.weight.astype(np.float32), adapted.head.bias.astype(np.float32)
         logger.info("domain %s: batch normalisation has statistics of its own", printable(name))
     about = {
         "num_samples": len(sides.targets[name]), "num_labels": sides.num_labels(name), "sources": sides.num_sources(),
         "separation": asdict(seen.separation), "is_adapted": bool(layers),
-        "targets": {target: own | {"is_adapted": target in layers} for target, own in facts.items()},
+        "targets": {target: fields | {"is_adapted": target in layers} for target, fields in facts.items()},
     }  # fmt: skip
     unlike = most_unlike(name, sides, seen)
     return AdaptedDomain(layers=layers, facts=about, unlike=unlike, statistics=statistics)
 
 
 def is_another(head: DomainHead) -> bool:
-    """Return whether a head is not the sources' own: by its method, or because labels of the domain moved it."""
+    """Return whether a head differs from the sources' own: by its method, or because labels of the domain moved it."""
     return head.method != "source" or head.facts.get("labels", "adapted") != "adapted"
 
 
 def most_unlike(name: str, sides: Sides, seen: Comparison) -> list[tuple[str, str, str, str, str, float]]:
     """Return the samples of each side that are least like the other side, the least alike first."""
-    found = []
+    rows_of_table = []
     for side, (drawn, logits), rows, sign in (
         ("source", seen.source, sides.sources[sides.is_train], 1),
         ("target", seen.target, sides.targets[name], -1),
     ):
         for place in np.argsort(sign * logits, kind="stable")[:MOST_UNLIKE].tolist():
             row = sides.rows.iloc[rows[drawn[place]]]
-            found.append((name, side, row["batch"], row["path"], row["sample_id"], round(float(logits[place]), 4)))
-    return found
+            rows_of_table.append(
+                (name, side, row["batch"], row["path"], row["sample_id"], round(float(logits[place]), 4))
+            )
+    return rows_of_table
 
 
 def described(seen: Separation, sides: Sides, name: str) -> str:
-    """Return for people how far a domain is from the sources."""
+    """Return in words how far a domain is from the sources."""
     if not can_tell(seen):
         how = "a classifier cannot tell them apart"
     else:
@@ -151,8 +153,8 @@ def described(seen: Separation, sides: Sides, name: str) -> str:
     )
 
 
-def told(head: DomainHead, *, changed: float) -> str:
-    """Return for people what an adaptation did."""
+def in_words(head: DomainHead, *, changed: float) -> str:
+    """Return the result of an adaptation in words."""
     reason = f" ({head.facts['reason']})" if "reason" in head.facts else ""
     if not is_another(head):
         return f"source{reason}: the model answers there as everywhere"

@@ -1,4 +1,4 @@
-"""How unlike the features of two domains are, as a term that a training lowers: CORAL, MMD, and an adversary (DANN).
+"""The difference between the features of two domains, as a term of the loss: CORAL, MMD, and an adversary (DANN).
 
 Each takes the features of both minibatches, (n, dim) and (m, dim), and the share of the training that is done, 0..1.
 """
@@ -51,7 +51,7 @@ class MeanEmbeddings(nn.Module):
 
 
 class Adversary(nn.Module):
-    """DANN: a classifier that learns to tell the domains apart, and whose gradient is reversed for the features.
+    """DANN: a classifier that learns to separate the domains, and whose gradient is reversed for the features.
 
     The reversed gradient grows with `progress`, so that the classifier learns first (Ganin et al. 2016). Each domain
     counts by its number of samples.

@@ -16,7 +16,7 @@ Labels = NDArray[np.int64]
 
 
 class UnsuitedError(ValueError):
-    """These domains, or the method asked for, cannot be adapted; the message says why. The sources' own head stays."""
+    """The error of domains or a method that do not suit an adaptation, with the reason. The sources' own head stays."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class TargetDomain:
     def without_judges(
         cls, name: str, vectors: Vectors, labels: Labels, *, judges: NDArray[np.bool_], recipe: str = ""
     ) -> Self:
-        """Return the target without the samples that judge: neither their labels nor their vectors are learned from."""
+        """Return the target without the samples that judge, whose labels and vectors must not be learned from."""
         return cls(name=name, vectors=vectors[~judges], labels=labels[~judges], recipe=recipe)
 
     @classmethod
@@ -136,7 +136,7 @@ class Domains:
 class DomainHead:
     """The linear head of a domain: logits (n, k) = vectors (n, dim) @ weight.T + bias.
 
-    `facts` is JSON: what was chosen, by what, and a `reason` where the method asked for was not followed.
+    `facts` is JSON: the choice, its grounds, and a `reason` where the requested method was not followed.
     """
 
     weight: Array  # (k, dim), for vectors as they are

@@ -1,7 +1,7 @@
-"""The gate of `auto`: whether to adapt, and how, told without a label of the target.
+"""The gate of `auto`: decide whether to adapt, and how, without a label of the target.
 
-No score of confidence picks well among methods without labels, and none is used. A classifier of domains sees whether
-anything moved; the classes' shares are tried as the only cause before the features are.
+No score of confidence picks well among methods without labels, and none is used. A classifier of domains detects
+whether anything moved. A change of the classes' shares alone is tried as the cause first, then one of the features.
 """
 
 import math
@@ -16,7 +16,7 @@ from tasks.training.alignment.shares import estimate_shares, histogram_p_value, 
 from tasks.training.alignment.source_only import Fit, calibrated
 from tasks.training.alignment.spaces import Space
 
-LEAST_AUC = 0.6  # below it a difference is too small to pay for what adapting costs
+LEAST_AUC = 0.6  # below it a difference is too small to pay for the cost of an adaptation
 LEAST_Z = 3.0  # a few samples reach any area by chance
 STRONG_AUC = 0.8  # from here on the domains' moments differ, not only a few features
 MODERATE_SAMPLES = 100  # of the target: a moderate shift pays only with as many
@@ -25,9 +25,9 @@ SIGNIFICANCE = 0.01  # of the test whether the predicted classes' shares moved
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The method that the gate chose, the reason in words, and what it saw.
+    """The method that the gate chose, the reason in words, and its evidence.
 
-    `rest` is what the classifier of domains still sees once the sources have the target's estimated shares (k,).
+    `rest` is the separation that remains once the sources have the target's estimated shares (k,).
     """
 
     method: str
@@ -44,12 +44,12 @@ class Verdict:
 def choose(plain: Space, domains: Domains, base: Fit, *, seed: int) -> Verdict:
     """Return the method for a target without labels.
 
-    1. The classifier of domains sees nothing, and the predicted classes' shares have not moved: `source`.
-    2. The shares have moved, and it sees nothing (any more) once the sources are resampled to those that expectation
+    1. The classifier of domains sees no difference, and the predicted classes' shares have not moved: `source`.
+    2. The shares have moved, and it sees no difference once the sources are resampled to the shares that expectation
        maximisation finds: nothing else moved, `label_shift`.
-    3. It sees something at one of these shares alone: `source`.
-    4. What it sees is moderate: `infomax_as_is`, or `source` for few samples.
-    5. What it sees is strong: `infomax`.
+    3. It sees a difference at only one of these shares: `source`.
+    4. The difference is moderate: `infomax_as_is`, or `source` for few samples.
+    5. The difference is strong: `infomax`.
     """
     seen = tell_apart(plain.train, plain.target, seed=seed)
     logits = plain.target @ base.layer[0].T + base.layer[1]
@@ -75,5 +75,5 @@ def choose(plain: Space, domains: Domains, base: Fit, *, seed: int) -> Verdict:
 
 
 def can_tell(separation: Separation) -> bool:
-    """Return whether the classifier of domains sees a difference that is worth adapting to."""
+    """Return whether the classifier of domains sees a difference that is worth an adaptation."""
     return separation.auc >= LEAST_AUC and separation.z >= LEAST_Z and math.isfinite(separation.z)

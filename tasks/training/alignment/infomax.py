@@ -14,9 +14,9 @@ MOST_STEPS = 25  # of L-BFGS: the loss has no single minimum, and the start is a
 
 
 def maximise_information(space: Space, domains: Domains, start: Fit, *, expected: Array | None = None) -> Layer:
-    """Return the layer for the target in this space that is found from the sources' own layer on.
+    """Return the layer for the target in this space; the search starts at the sources' own layer.
 
-    With the `expected` shares (k,) of the classes, answers are spread as these say, and else evenly.
+    With the `expected` shares (k,) of the classes, answers are spread by these, else evenly.
     """
     rows = Answered.labelled(space.train, domains.labels, num_classes=len(domains.classes))
     return fit_layer(

@@ -1,4 +1,4 @@
-"""A shift of the features and of the classes' shares at once: what the shares are, and whether both moved.
+"""A shift of the features and of the classes' shares at once: estimate the shares, and whether both moved.
 
 Without labels a part of one shift looks like the other (generalised target shift, Zhang et al. 2013). Three estimates
 of the shares err in different ways. Those at vectors as they are take the features' shift for one of shares. Those of
@@ -14,7 +14,7 @@ from tasks.training.alignment.source_only import Fit, calibrated
 from tasks.training.alignment.spaces import Space, with_shares
 
 NUM_ROUNDS = 10
-LEAST_MOVED = {"infomax": 0.25, "infomax_as_is": 0.3}  # of the samples change class, by what is done else
+LEAST_MOVED = {"infomax": 0.25, "infomax_as_is": 0.3}  # share of samples that change class, by the method
 NEARER = 0.85  # than the answers of infomax
 LEAST_KEPT = 2 / 3  # of the answers of the sources' head, when it knows the shares
 
@@ -27,8 +27,8 @@ def standardised_shares(space: Space, domains: Domains, fit: Fit) -> Array:
     shares = domains.shares
     for _ in range(NUM_ROUNDS):
         target = with_shares(space, domains.labels, shares / domains.shares).target
-        found = estimate_shares(calibrated(fit, target @ fit.layer[0].T + fit.layer[1]), domains.shares)
-        shares = np.sqrt(shares * found)
+        estimated = estimate_shares(calibrated(fit, target @ fit.layer[0].T + fit.layer[1]), domains.shares)
+        shares = np.sqrt(shares * estimated)
         shares /= shares.sum()
     return np.asarray(shares)
 
@@ -38,9 +38,9 @@ def have_shares_moved(
 ) -> bool:
     """Return whether the shares (k,) estimated at standardised features can be trusted, and have moved.
 
-    They can where the estimate at vectors as they are, `plain`, is nearer to them than to that of `infomax`, about as
-    far from the latter, and does not overturn the answers of the sources' head, log_p (m, k): a head that is so unsure
-    finds shares that nobody has.
+    They can be trusted under three conditions. The estimate at vectors as they are, `plain`, is nearer to them than to
+    that of `infomax`, `informed`. They are not much farther from `informed` than `plain` is. And `plain` does not
+    overturn the answers of the sources' head, log_p (m, k): a head that is so unsure finds shares that do not exist.
     """
     kept = likeliest(log_p) == likeliest(log_p + np.log(plain / domains.shares))
     return bool(

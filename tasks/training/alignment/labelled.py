@@ -1,4 +1,4 @@
-"""Few labels of the target: what they add to an adapted head, chosen by cross-validation over these labels."""
+"""Choose what a few labels of the target add to an adapted head, by cross-validation over these labels."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ MOST_SAMPLES = 4000  # that labels are propagated to, beside half as many that h
 
 @dataclass(frozen=True, kw_only=True)
 class Few:
-    """All samples of the domains in a space, the target's rows that are labelled, and the adapted layer."""
+    """The samples of the domains in a space, the target's rows that are labelled, and the adapted layer."""
 
     space: Space
     domains: Domains
@@ -47,11 +47,11 @@ class Few:
 
 
 def choose(space: Space, domains: Domains, adapted: Layer, *, is_far: bool, seed: int) -> tuple[Layer, dict[str, Any]]:
-    """Return the layer that the target's labels speak for, and the facts of the choice.
+    """Return the layer that suits the target's labels best, and the facts of the choice.
 
     The adapted layer stays unless a candidate's Brier score over the folds is lower by more than one standard error.
-    With fewer than two labels of each class there are no folds: then `informed` stands where the domains are far apart,
-    and the adapted layer elsewhere.
+    With fewer than two labels of each class there are no folds: then `informed` is taken where the domains are far
+    apart, and the adapted layer elsewhere.
     """
     rows = np.flatnonzero(domains.target.is_labelled)
     few = Few(space=space, domains=domains, adapted=adapted, rows=rows, labels=domains.target.labels[rows])

@@ -1,7 +1,7 @@
 """Standardise each domain by itself: the simplest map between domains, and the first step of the others.
 
-The mean and the deviation of a feature are those of the domain, so that what moved or stretched all samples alike is
-gone. It is what adaptive batch normalisation (Li et al. 2016) does inside a network.
+The mean and the deviation of a feature are those of the domain. This undoes a shift or a stretch of all samples alike,
+as adaptive batch normalisation (Li et al. 2016) does inside a network.
 """
 
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ class Moments:
 
     def fold(self, weight: Array, bias: Array) -> tuple[Array, Array]:
         """Return the layer (k, dim), (k,) for vectors as they are, from one for standardised vectors."""
-        own = weight / self.deviation
-        return own, bias - own @ self.mean
+        plain = weight / self.deviation
+        return plain, bias - plain @ self.mean
 
     def unfold(self, weight: Array, bias: Array) -> tuple[Array, Array]:
         """Return the layer (k, dim), (k,) for standardised vectors, from one for vectors as they are."""
@@ -42,7 +42,7 @@ class Moments:
 
 
 def moments_of(vectors: NDArray[np.floating], *, weights: Array | None = None, prior: Moments | None = None) -> Moments:
-    """Return the moments of a domain's vectors (n, dim), which count as much as their weights (n,) say.
+    """Return the moments of a domain's vectors (n, dim) with weights (n,).
 
     With `prior`, those of the source, they are drawn towards these as if PRIOR_SAMPLES samples had them.
     """

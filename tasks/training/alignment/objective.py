@@ -62,8 +62,8 @@ def fit_layer(
         return value + l2 / 2 * float((apart**2).sum()), gradient.ravel()
 
     point = np.concatenate([start[0], start[1][:, None]], axis=1).ravel()
-    found = minimize(loss, point, jac=True, method="L-BFGS-B", options={"maxiter": most_steps})
-    weight, bias = np.split(found.x.reshape(num_classes, dim + 1), [dim], axis=1)
+    solution = minimize(loss, point, jac=True, method="L-BFGS-B", options={"maxiter": most_steps})
+    weight, bias = np.split(solution.x.reshape(num_classes, dim + 1), [dim], axis=1)
     return weight, bias[:, 0]
 
 

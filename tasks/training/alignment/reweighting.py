@@ -1,6 +1,6 @@
-"""Weights of source samples by how much likelier they are in the target domain: importance weighting (Shimodaira 2000).
+"""Weigh source samples by how much likelier they are in the target domain: importance weighting (Shimodaira 2000).
 
-It pays where the domains overlap. The effective sample size says whether they do.
+It pays where the domains overlap. The effective sample size shows whether they do.
 """
 
 import numpy as np
@@ -11,11 +11,11 @@ from tasks.training.alignment.domains import Array
 from tasks.training.alignment.moments import moments_of
 from tasks.training.alignment.separation import cross_fitted_scores
 
-LEAST_ODDS = 0.05  # of being of the target, of the source sample that resembles it most: below, nothing does
+LEAST_ODDS = 0.05  # of being of the target, for the source sample most like the target: below it none is like it
 EFFECTIVE_SHARE = 0.3  # of the source samples that flattened weights are worth
 MOST_WEIGHT = 10.0  # of a sample, with a kernel
 KERNEL_PENALTY = 1.0  # of a mean weight other than 1
-LEAST_LIKENESS = 1e-3  # mean kernel of the source sample that resembles the target most: below it nothing does
+LEAST_LIKENESS = 1e-3  # mean kernel of the source sample most like the target: below it none is like it
 MOST_ROWS = 5000  # samples of the sources that the kernel compares, drawn by chance; the others get no weight
 NUM_CENTRES = 1000  # samples of the target that the kernel compares with, drawn by chance
 
@@ -60,10 +60,10 @@ def kernel_weights(source: NDArray[np.float32], target: NDArray[np.float32], *, 
         value = weights @ pulled / (2 * n) - weights @ wanted / n + KERNEL_PENALTY / 2 * excess**2
         return float(value) * n, pulled - wanted + KERNEL_PENALTY * excess
 
-    found = minimize(
+    solution = minimize(
         distance, np.ones(n), jac=True, method="L-BFGS-B", bounds=[(0, MOST_WEIGHT)] * n, options={"maxiter": 100}
     )
-    return _to_one(found.x)
+    return _to_one(solution.x)
 
 
 def flattened(weights: Array) -> Array:
@@ -81,7 +81,7 @@ def flattened(weights: Array) -> Array:
 
 
 def effective_samples(weights: Array) -> float:
-    """Return how many samples of equal weight carry as much as these (Kish 1965)."""
+    """Return how many samples of equal weight carry as much information as these (Kish 1965)."""
     squares = float((weights**2).sum())
     return float(weights.sum()) ** 2 / squares if squares else 0.0
 

@@ -1,4 +1,4 @@
-"""Which domains heads are adapted to, and which samples the methods see: as many as fit in memory and in a minute."""
+"""Select the domains to adapt heads to, and the samples for the methods: as many as fit in memory and in a minute."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -16,7 +16,7 @@ Positions = NDArray[np.intp]
 
 
 def domains_to_adapt_to(domain: "pd.Series[str]", is_labelled: NDArray[np.bool_], options: AdaptOptions) -> list[str]:
-    """Return the target domains in alphabetical order; none where `auto` finds none, or none with labels beside them.
+    """Return the target domains in alphabetical order; none where `auto` finds none, or no labelled domain is left.
 
     Args:
         domain: (n,) of all samples that may be learned from.
@@ -42,7 +42,7 @@ def domains_to_adapt_to(domain: "pd.Series[str]", is_labelled: NDArray[np.bool_]
 
 
 def check_domains(known: Sequence[str], targets: Literal["auto"] | list[str]) -> None:
-    """Raise ValueError where adapt.targets names a domain that is not known."""
+    """Raise ValueError where adapt.targets names an unknown domain."""
     for name in [] if targets == "auto" else targets:
         if name not in known:
             raise ValueError(

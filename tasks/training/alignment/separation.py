@@ -1,6 +1,6 @@
-"""Whether a classifier can tell the samples of two domains apart: the test for covariate shift that needs no labels.
+"""Test whether a classifier separates the samples of two domains: covariate shift, found without labels.
 
-Logistic regression learns it on one half of the samples and judges the other ("Failing loudly", Rabanser et al. 2019;
+Logistic regression is fitted on one half of the samples and judges the other ("Failing loudly", Rabanser et al. 2019;
 classifier two-sample tests, Lopez-Paz and Oquab 2017).
 """
 
@@ -20,7 +20,7 @@ from tasks.training.heads.rows import TrainingRows
 
 NUM_COMPONENTS = 32
 L2 = 0.01
-MOST_SAMPLES = 4000  # of a domain, evenly drawn: more make the answer surer and not another
+MOST_SAMPLES = 4000  # of a domain, evenly drawn: more make the answer surer, but do not change it
 MOST_ITERATIONS = 200
 LEAST_SAMPLES = 4  # of a domain: two a fold
 
@@ -35,7 +35,7 @@ class Separation:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A separation, and how it was seen: the rows drawn of each side, and the logit that each is of the target."""
+    """A separation, and its grounds: the rows drawn from each side, and the logit that each is of the target."""
 
     separation: Separation
     source: tuple[NDArray[np.intp], Array]
@@ -53,7 +53,7 @@ def tell_apart(source: NDArray[np.floating], target: NDArray[np.floating], *, se
 
 
 def compare(source: NDArray[np.floating], target: NDArray[np.floating], *, seed: int) -> Comparison:
-    """Return what `tell_apart` does, with the logits of the samples."""
+    """Return the result of `tell_apart`, with the logits of the samples."""
     generator = np.random.default_rng(seed)
     rows = [_drawn(len(part), generator) for part in (source, target)]
     n, m = map(len, rows)
@@ -110,7 +110,7 @@ def _classifier(
 
 
 def _wins(scores: Array, domains: NDArray[np.int64]) -> tuple[float, int, float]:
-    """Return in how many pairs the target's sample has the higher score, of how many, and the error by chance."""
+    """Return how many pairs have the higher score on the target's side, of how many pairs, and the error by chance."""
     n, m = int((domains == 0).sum()), int((domains == 1).sum())
     ranks = rankdata(scores)
     return float(ranks[domains == 1].sum()) - m * (m + 1) / 2, n * m, math.sqrt(n * m * (n + m + 1) / 12)

@@ -14,8 +14,8 @@ from tasks.targets.classes import MISSING
 from tasks.training.alignment.domains import Labels, SourceDomain, TargetDomain, Vectors
 from tasks.training.alignment.selection import Positions, even_draw, labelled_first
 
-UNNAMED = "batches without a domain"  # the name of their source, where they are several
-FEW = "domains of few samples"  # the same
+UNNAMED = "batches without a domain"  # the name of the source that they are together
+FEW = "domains of few samples"  # the name of the source that they are together
 LEAST_SAMPLES = 20  # of train, that make a domain a source of its own
 
 
@@ -47,8 +47,8 @@ class Sides:
         drawn = even_draw(rows["sample_id"].iloc[others], [group.iloc[others] for group in groups])
         targets = {}
         for name in wanted:
-            own = np.flatnonzero(domain == name)
-            targets[name] = own[labelled_first(rows["sample_id"].iloc[own], is_labelled[own])]
+            positions = np.flatnonzero(domain == name)
+            targets[name] = positions[labelled_first(rows["sample_id"].iloc[positions], is_labelled[positions])]
         return cls(rows=rows, domain=domain, labels=labels, sources=others[drawn], targets=targets)
 
     @cached_property
@@ -61,7 +61,7 @@ class Sides:
         """The name (k,) of the source that each drawn sample is of.
 
         Batches without a domain are one source together: a batch may lack classes, and would look like a shift. So are
-        domains of few samples: each of these, standardised by itself, would lose what tells its classes.
+        domains of few samples: standardisation of such a domain by itself would remove the difference of its classes.
         """
         rows = self.rows.iloc[self.sources]
         unnamed = rows.loc[rows["domain"].isna(), "batch"].unique()
@@ -73,14 +73,14 @@ class Sides:
     def source_domains(self, target: str, vectors: Vectors, *, recipe: str) -> list[SourceDomain]:
         """Return the sources that have labels of a target on train; `vectors` (k, dim) are those of `self.sources`."""
         labels = self.labels[target][self.sources]
-        found = []
+        domains = []
         for name in sorted(self.source_names.unique()):
             is_own = (self.source_names == name).to_numpy() & (labels != MISSING)
             parts = (is_own & self.is_train, is_own & ~self.is_train)
             train, val = ((vectors[rows], labels[rows]) for rows in parts)
             if len(train[1]):
-                found.append(SourceDomain(name=printable(name), train=train, val=val, recipe=recipe))
-        return found
+                domains.append(SourceDomain(name=printable(name), train=train, val=val, recipe=recipe))
+        return domains
 
     def target_domain(self, domain: str, target: str, vectors: Vectors, *, recipe: str) -> TargetDomain:
         """Return a domain to adapt to; `vectors` (m, dim) are those of `self.targets[domain]`."""
@@ -89,9 +89,9 @@ class Sides:
 
     def part_of(self, domain: str, *, most: int) -> Positions:
         """Return an even draw of the positions of a domain to adapt to."""
-        own = self.targets[domain]
-        rows = self.rows.iloc[own]
-        return own[even_draw(rows["sample_id"], [rows["split"]], most=most)]
+        positions = self.targets[domain]
+        rows = self.rows.iloc[positions]
+        return positions[even_draw(rows["sample_id"], [rows["split"]], most=most)]
 
     def num_labels(self, domain: str) -> int:
         return int(has_any(self.labels)[self.targets[domain]].sum())
@@ -104,4 +104,4 @@ class Sides:
 
 def has_any(labels: Mapping[str, Labels]) -> NDArray[np.bool_]:
     """Return (n,) whether a sample has a label of any target."""
-    return np.asarray(np.any([own != MISSING for own in labels.values()], axis=0))
+    return np.asarray(np.any([of_target != MISSING for of_target in labels.values()], axis=0))

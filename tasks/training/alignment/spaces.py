@@ -46,13 +46,13 @@ def standardised(domains: Domains) -> Space:
     wanted = Moments(mean=np.zeros_like(prior.mean), deviation=np.sqrt(prior.deviation / prior.deviation.mean()))
     is_one = len(domains.sources) == 1
     moments = [moments_of(source.train[0], prior=None if is_one else prior).onto(wanted) for source in domains.sources]
-    own = moments_of(domains.target.vectors, prior=prior).onto(wanted)
+    of_target = moments_of(domains.target.vectors, prior=prior).onto(wanted)
     pairs = list(zip(moments, domains.sources, strict=True))
     return Space(
         train=np.concatenate([its.standardise(source.train[0]) for its, source in pairs]),
         val=np.concatenate([its.standardise(source.val[0]) for its, source in pairs]),
-        target=own.standardise(domains.target.vectors),
-        fold=own.fold,
+        target=of_target.standardise(domains.target.vectors),
+        fold=of_target.fold,
     )
 
 
@@ -62,9 +62,9 @@ def scaled(domains: Domains, *, by_all: bool = False) -> tuple[Space, Moments]:
     It changes the scale of the features and nothing between the domains.
     """
     plain = as_they_are(domains)
-    own = moments_of(np.concatenate([plain.train, plain.target]) if by_all else plain.train)
-    train, val, target = map(own.standardise, (plain.train, plain.val, plain.target))
-    return Space(train=train, val=val, target=target, fold=own.fold), own
+    moments = moments_of(np.concatenate([plain.train, plain.target]) if by_all else plain.train)
+    train, val, target = map(moments.standardise, (plain.train, plain.val, plain.target))
+    return Space(train=train, val=val, target=target, fold=moments.fold), moments
 
 
 def with_shares(space: Space, labels: Labels, ratios: Array) -> Space:

@@ -3,8 +3,8 @@
 Adaptive batch normalisation (Li et al. 2016) puts the target's own means and variances into every layer. Those of a
 pretrained network are not the sources' own, so this alone would move the target's vectors even where no domain shifted.
 So a layer gets the statistics with which the target's activations have the mean and the deviation that the sources'
-activations have there. The sources keep theirs. The upper layers keep theirs, too: their channels tell the classes,
-and other shares of the classes would look like a shift.
+activations have there. The sources keep their statistics. The upper layers keep theirs, too: their channels depend on
+the classes, so that other shares of the classes would look like a shift.
 """
 
 import math
@@ -32,13 +32,13 @@ def statistics_of_domain(trunks: Sequence[Any], *, sources: Samples[Any], target
 
     They come from at most MOST_SAMPLES samples of either side, drawn evenly from their ids in order.
     """
-    found = []
+    of_trunks = []
     with one_thread_each():
         for trunk in trunks:
             num = min(len(target), MOST_SAMPLES)
             usual = moments_of_layers(trunk, minibatches(sources, trunk.transform))
-            found.append(own_statistics(trunk, minibatches(target, trunk.transform), num_samples=num, usual=usual))
-    return torch.stack(found)
+            of_trunks.append(own_statistics(trunk, minibatches(target, trunk.transform), num_samples=num, usual=usual))
+    return torch.stack(of_trunks)
 
 
 def minibatches(samples: Samples[Any], transform: Any) -> Iterator[Tensor]:
@@ -59,10 +59,10 @@ def own_statistics(trunk: Any, minibatches: Iterable[Tensor], *, num_samples: in
     The moments of its `num_samples` samples are drawn towards those of the sources, `usual`, as if PRIOR_SAMPLES
     samples had these. Within the pass each minibatch is normalised by moments of its own. The upper layers keep theirs.
 
-    `minibatches` are what the trunk takes of the samples, all of about the same size.
+    `minibatches` are the prepared samples, all of about the same size.
     """
-    own = with_statistics(trunk, running_statistics(trunk))
-    layers = normalisation_layers(own)
+    normalising = with_statistics(trunk, running_statistics(trunk))
+    layers = normalisation_layers(normalising)
     share = num_samples / (num_samples + PRIOR_SAMPLES)
     running: list[tuple[Any, Any]] = [(layer.running_mean, layer.running_var) for layer in layers]
     num_lower = math.ceil(LOWER_SHARE * len(layers))
@@ -74,16 +74,16 @@ def own_statistics(trunk: Any, minibatches: Iterable[Tensor], *, num_samples: in
             drawn(moments, usual[number], share), usual[number], running[number], eps=layers[number].eps
         )
 
-    for number, moments in enumerate(moments_of_layers(own, minibatches, before=normalise)[:num_lower]):
+    for number, moments in enumerate(moments_of_layers(normalising, minibatches, before=normalise)[:num_lower]):
         normalise(number, moments)
-    return running_statistics(own)
+    return running_statistics(normalising)
 
 
 @torch.no_grad()
 def moments_of_layers(
     trunk: Any, minibatches: Iterable[Tensor], *, before: Callable[[int, Tensor], None] | None = None
 ) -> list[Tensor]:
-    """Return the mean and variance (2, channels) of what enters each normalisation layer.
+    """Return the mean and variance (2, channels) of the input of each normalisation layer.
 
     `before` gets the number of a layer and the moments of a minibatch, before the layer normalises it.
     """
@@ -116,7 +116,7 @@ def drawn(moments: Tensor, prior: Tensor, share: float) -> Tensor:
 
 
 def moved(moments: Tensor, usual: Tensor, running: tuple[Tensor, Tensor], *, eps: float) -> tuple[Tensor, Tensor]:
-    """Return the running mean and variance that do to `moments` what `running` does to the sources' `usual` moments."""
+    """Return the running mean and variance that map `moments` to the values to which `running` maps `usual`."""
     ratio = (moments[1] + eps) / (usual[1] + eps)
     mean = moments[0] - (usual[0] - running[0]) * ratio.sqrt()
     variance = ((running[1] + eps) * ratio - eps).clamp(min=0)

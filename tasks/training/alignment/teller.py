@@ -1,4 +1,4 @@
-"""The teller of domains: the linear layer that says whether a sample is of the sources or of an adapted domain."""
+"""The teller of domains: the linear layer that recognises whether a sample is of the sources or an adapted domain."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,7 +20,7 @@ def fit_teller(sources: Vectors, domains: Mapping[str, Vectors]) -> Layer:
     """Return the layer for vectors as they are, of 1 + num_domains outputs: the sources, then the domains in order.
 
     It is multinomial logistic regression, in which the sources and each domain count the same. A second one, on the
-    logits of a cross-fit, makes its probabilities those of samples that it has not seen: the few samples of a domain
+    logits of a cross-fit, calibrates its probabilities for samples that it has not seen: the few samples of a domain
     are easily learned by heart, and others of the same domain then look like the sources.
 
     Args:

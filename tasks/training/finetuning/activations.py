@@ -37,9 +37,9 @@ SamplesInView = tuple[Positions, int | None]  # samples, and the view of all of 
 
 
 class Views(Protocol):
-    """Makes a numbered view of a minibatch that the transform stacked: pixels (n, 3, size, size) uint8, or n texts.
+    """Makes numbered views of a minibatch that the transform stacked: pixels (n, 3, size, size) uint8, or n texts.
 
-    `facts` are all that the views depend on besides the samples and the number.
+    `facts` is everything that the views depend on besides the samples and the number.
     """
 
     @property
@@ -54,9 +54,9 @@ class Activations:
     Args:
         views: makes the augmented views; the view None is the unchanged sample.
         options: `num_views` are made of each sample of `train`; samples of `val` stay unchanged. If one fits
-            into `cache_gigabytes` and not all do, there are fewer. If not one fits, there are all, of which the first
-            samples are kept. The store counts those of other boundaries and backbones too. Values larger than a store
-            takes are not kept.
+            into `cache_gigabytes` and not all do, there are fewer. If not one fits, all are made, and those of the
+            first samples are kept. The store counts those of other boundaries and backbones, too. Values that are too
+            large for a store are not kept.
         path: the folder of the store, which is made if there is none.
         backbone: the fingerprint of its weights and transform.
         lengths: of texts, the lengths of the windows of each sample. A text fills as many pages as they need; of an
@@ -153,7 +153,7 @@ class Activations:
         for rows, view in self.wanted:
             missing = self.missing(rows, view)
             parts += [(missing[start : start + size], view) for start in range(0, len(missing), size)]
-        peers.wait()  # all of them have seen what is missing
+        peers.wait()  # until all of them know the missing values
 
         def work(part: SamplesInView) -> tuple[list[str], NDArray[np.uint8]]:
             torch.get_num_threads()  # the first call in a thread makes it compute on one core
@@ -173,7 +173,7 @@ class Activations:
         return rows[np.unique(owners[self.store.missing(self.keys(rows, view))])]
 
     def shortfall(self, *, seconds_each: float | None) -> str | None:
-        """Say what is not kept, why, and what that costs; None where all is kept.
+        """Describe what is not kept, why, and what that costs; None where all is kept.
 
         Args:
             seconds_each: to compute a value, where that is known.
@@ -191,7 +191,7 @@ class Activations:
         return f"{why}: {', '.join(parts)}" if parts else None
 
     def num_missing(self) -> int:
-        """Return how many values are to be kept and not in the store."""
+        """Return the number of values that should be kept but are not in the store."""
         return sum(int(self.num_values[self.missing(*part)].sum()) for part in self.wanted)
 
     def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Any]:

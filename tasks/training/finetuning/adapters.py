@@ -52,4 +52,4 @@ def merge(model: nn.Module) -> None:
 
 def adapter_parameters(block: nn.Module) -> list[nn.Parameter]:
     """Return the parameters of the adapters in a block."""
-    return [own for part in block.modules() if isinstance(part, LowRank) for own in (part.down, part.up)]
+    return [parameter for part in block.modules() if isinstance(part, LowRank) for parameter in (part.down, part.up)]

@@ -13,13 +13,13 @@ from tasks.training.finetuning.options import FinetuneOptions
 
 logger = logging.getLogger("graftline")
 
-LEAST_SAMPLES = 20  # of a domain: fewer do not tell where its features lie
+LEAST_SAMPLES = 20  # of a domain: fewer do not show where its features lie
 
 
 def domains_to_align(manifest: pd.DataFrame, options: FinetuneOptions) -> list[str]:
     """Return the domains to align to, in alphabetical order; none where fine-tuning aligns nothing.
 
-    Where no domain has enough samples, or no sample of another has a label, a warning says so, and there is none.
+    Where no domain has enough samples, or no sample of another has a label, a warning reports it, and none is returned.
 
     Args:
         manifest: the samples of train, val and the pool.
@@ -62,7 +62,7 @@ def domains_to_align(manifest: pd.DataFrame, options: FinetuneOptions) -> list[s
         return []
     logger.info(
         "fine-tuning aligns the features of %s (%s samples, without labels) by %s; val has few of its labels or none, "
-        "so the choice on val cannot see what it gains there: held-out labels of the domain can, in the gate",
+        "so that val does not show the gain: held-out labels of the domain do, in the gate",
         listed(names), f"{len(samples_of(manifest, names)):,}", options.align,
     )  # fmt: skip
     return names

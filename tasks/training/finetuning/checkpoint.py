@@ -18,7 +18,7 @@ STALE_DAYS = 14
 
 
 class Checkpoint:
-    """A file in `folder`, named after the fingerprint of `recipe`, which is all that the training depends on."""
+    """A file in `folder`, named after the fingerprint of `recipe`, which is everything that the training depends on."""
 
     def __init__(self, folder: Path, *, recipe: Mapping[str, Any]) -> None:
         self.recipe = json.dumps(recipe, sort_keys=True)
@@ -48,7 +48,7 @@ class Checkpoint:
         return tensors, facts
 
     def remove(self) -> None:
-        """Remove this file, and those that no run resumed for STALE_DAYS, with the halves that a kill left."""
+        """Remove this file, those that no run resumed for STALE_DAYS, and unfinished files of killed runs."""
         self.path.unlink(missing_ok=True)
         stale = time.time() - STALE_DAYS * 24 * 3600
         for pattern in ("*.safetensors", ".*.safetensors.part"):

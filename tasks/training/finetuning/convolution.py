@@ -1,8 +1,8 @@
 """Convolutions of 3x3 with a quarter of the multiplications, forward and for both gradients, on a processor.
 
 This is Winograd's F(4x4, 3x3) (Lavin and Gray 2016): a tile of 6x6 pixels gives 4x4 outputs by 36 multiplications, for
-each input and output channel, where a window that moves takes 144. All steps are linear, so the gradients go the same
-way back. The weights are transformed once a minibatch.
+each input and output channel, where a sliding window takes 144. All steps are linear, so that the gradients take the
+same way back. The weights are transformed once a minibatch.
 """
 
 import threading
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from tasks.embedding.winograd import INNER, OUTPUTS, PIXELS, TILE, WEIGHTS, tiles_of
 
-# where it pays, measured on shapes of torchvision's networks: elsewhere the tiles cost what they save
+# where it pays, measured on shapes of torchvision's networks: elsewhere the tiles cost as much as they save
 LEAST_CHANNELS, LEAST_TILES = 64, 4
-MOST_PRODUCTS = 0.4  # of those of a window that moves; at the right and at the bottom tiles may hang over
+MOST_PRODUCTS = 0.4  # of those of a sliding window; tiles may reach beyond the right and the bottom edge
 
 
 class Convolution(nn.Module):
@@ -124,12 +124,12 @@ def slope_pixels(tiles: Tensor, shape: torch.Size) -> Tensor:
     """Return (n, height, width, in) of tiles (36, num_tiles, in): the transpose of `transformed_tiles`."""
     n, height, width, given = shape
     down, across = -(-height // INNER), -(-width // INNER)
-    own = (PIXELS.T @ tiles.flatten(1)).view(TILE, TILE, n, down, across, given)
+    pixels = (PIXELS.T @ tiles.flatten(1)).view(TILE, TILE, n, down, across, given)
     padded = tiles.new_zeros(n, down * INNER + INNER, across * INNER + INNER, given)
     for row in range(TILE):
         for column in range(TILE):
             rows, columns = slice(row, row + down * INNER, INNER), slice(column, column + across * INNER, INNER)
-            padded[:, rows, columns] += own[row, column]
+            padded[:, rows, columns] += pixels[row, column]
     return padded[:, 1 : height + 1, 1 : width + 1]
 
 

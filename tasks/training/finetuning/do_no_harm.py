@@ -24,7 +24,7 @@ IN_USE = "the model in use"
 class OnVal:
     """Means over the labels of val: the calibrated loss, the share of right answers, and the error in `unit`.
 
-    Of classes there is no error, which would say no more than the accuracy.
+    Classes have no error, which would show no more than the accuracy.
     """
 
     loss: float
@@ -38,7 +38,7 @@ class OnVal:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What a model's logits on val say of one target: its calibration, and the loss and error of each sample.
+    """The scores of a model on val for one target: its calibration, and the loss and error of each sample.
 
     `losses` are calibrated without doubt, so that models can be compared: in nats, or for a number in squared standard
     deviations of train.
@@ -78,7 +78,7 @@ class Judged:
         return judged
 
     def log_likelihood(self) -> float:
-        """Return that of the labels of val, in nats."""
+        """Return the log-likelihood of the labels of val, in nats."""
         return self.target.log_likelihood(self.losses)
 
     def on_val(self) -> OnVal:
@@ -96,7 +96,8 @@ class Verdict:
     """The share of the way that is taken for a target, the results of all shares on val, and why.
 
     `p_value` is that of the test that the middle of the way is worse than the head. `is_finetuned` is False where the
-    head alone is taken. It lies at the start of the way, unless that is the model in use: then `head` has its results.
+    head alone is taken. The head lies at the start of the way, unless the model in use does: then `head` has its
+    results.
     """
 
     share: float
@@ -108,12 +109,12 @@ class Verdict:
 
     @property
     def taken(self) -> OnVal:
-        """Return the results of what is taken."""
+        """Return the results of the model that is taken."""
         return self.candidates[self.share] if self.is_finetuned or self.head is None else self.head
 
     def facts(self) -> dict[str, Any]:
         """Return the verdict as JSON."""
-        candidates = [{"share": share} | own.facts() for share, own in self.candidates.items()]
+        candidates = [{"share": share} | judged.facts() for share, judged in self.candidates.items()]
         facts = {
             "candidates": candidates, "is_finetuned": self.is_finetuned, "p_value": self.p_value,
             "reason": self.reason, "share": self.share,
@@ -132,10 +133,10 @@ def beats(other: Judged, judged: Judged, *, significance: float) -> bool:
 
 
 def choose_share(paths: Sequence[Candidates], *, among: Sequence[float] = SHARES[1:]) -> float:
-    """Return the share of the way, of those `among` it, that fits val best, of one training for these targets.
+    """Return the share of the way, of those in `among`, that fits val best, for one training of these targets.
 
-    It is the one nearest to the posterior mean: before val is asked, all shares are as likely, and the likelihood is
-    that of the labels of val. So few labels choose about the middle, and many the share with the lowest loss.
+    It is the one nearest to the posterior mean. The prior is the same for all shares, and the likelihood is that of the
+    labels of val. So few labels choose about the middle, and many the share with the lowest loss.
     """
     shares = sorted(paths[0])
     evidence = np.array([sum(path[share].log_likelihood() for path in paths) for share in shares])
@@ -162,8 +163,8 @@ def judge(
         paths: the results on val by target; of the start of the way alone if no epoch was kept.
         history: of the training.
         heads: the results of the heads alone, where the way starts at the model in use; else it starts at the heads.
-        subject: target -> what is chosen, as the reason names it.
-        model: the fine-tuned model, as the reason names it.
+        subject: target -> the subject of the choice, in the words of the reason.
+        model: the fine-tuned model, in the words of the reason.
     """
     p_values, takers = dict.fromkeys(paths, 1.0), []
     if history.kept or heads:
@@ -226,5 +227,8 @@ def losses_of(candidates: Mapping[float, OnVal], *, head: OnVal | None = None) -
     losses = [f"{head.loss:.4f} of the head alone"] if head else []
     return ", ".join(
         losses
-        + [f"{own.loss:.4f} {words.get(share) or f'at {share:.0%} of the way'}" for share, own in candidates.items()]
+        + [
+            f"{judged.loss:.4f} {words.get(share) or f'at {share:.0%} of the way'}"
+            for share, judged in candidates.items()
+        ]
     )

@@ -1,8 +1,8 @@
 """The labels and the options in; whether fine-tuning learns from pairs of texts, and how, out.
 
-With few labels a class, an encoder that learns to answer learns each text by heart. One that learns which texts belong
-together gains more, and all of it can be trained (SetFit, Tunstall et al. 2022). The heads are then fitted anew on the
-vectors of the trained encoder.
+With few labels for each class, an encoder that learns to classify learns each text by heart. An encoder that learns
+which texts belong together gains more, and can be trained as a whole (SetFit, Tunstall et al. 2022). The heads are then
+fitted anew on the vectors of the trained encoder.
 """
 
 from collections.abc import Iterable, Mapping
@@ -38,7 +38,7 @@ Layers = dict[str, tuple[Tensor, Tensor]]  # weight (num_outputs, dim) and bias 
 def learns_from_pairs(
     targets: Mapping[str, Target], labels: Tensor, options: FinetuneOptions, head: HeadOptions
 ) -> bool:
-    """Return whether texts with these labels of train (n, total width) are few enough, and nothing else is asked for.
+    """Return whether texts with these labels of train (n, total width) are few enough, and no option excludes pairs.
 
     The heads of all targets have to be logistic regressions of classes.
     """
@@ -81,10 +81,10 @@ def fit_heads(
 
 
 def labelled(target: Target, vectors: Vectors, truths: Tensor) -> tuple[Vectors, Truths]:
-    """Return the vectors that have a label of the target among truths (n, width), and these as it encodes them."""
-    own = truths.numpy()
-    is_labelled = ~np.isnan(own[:, 0])
-    return vectors[is_labelled], target.truths_of(own[is_labelled])
+    """Return the vectors with a label of the target among truths (n, width), and these labels as it encodes them."""
+    columns = truths.numpy()
+    is_labelled = ~np.isnan(columns[:, 0])
+    return vectors[is_labelled], target.truths_of(columns[is_labelled])
 
 
 @torch.no_grad()

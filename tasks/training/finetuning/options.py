@@ -1,4 +1,4 @@
-"""What params.yaml sets for fine-tuning."""
+"""The settings in params.yaml for fine-tuning."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -36,7 +36,7 @@ class ActivationOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterOptions:
-    """Whether the blocks are trained in full, or by low-rank matrices of `lora_rank` beside their own."""
+    """The way the blocks are trained: in full, or by low-rank matrices of `lora_rank` beside their own."""
 
     method: Literal["full", "lora"]
     lora_rank: Count
@@ -60,9 +60,10 @@ class AlignmentOptions:
 class StartOptions:
     """The start of training: the backbone, or the model in use, see `warm_start`.
 
-    replay: how many samples that the model in use has learned from are learned again, for each new one.
-    backbone_every: the number of runs of which one starts from the backbone all the same; a batch whose candidate was
-        not promoted counts as one, too.
+    replay: the number of samples, among those that the model in use has learned from, that are learned again for each
+        new one.
+    backbone_every: the number of runs of which one still starts from the backbone; a batch whose candidate was not
+        promoted counts as a run, too.
     """
 
     start: Literal["backbone", "in_use"]

@@ -26,6 +26,6 @@ def weights_at(share: float, start: Weights, end: Weights) -> dict[str, Tensor]:
 @torch.no_grad()
 def put(module: nn.Module, weights: Weights) -> None:
     """Set the tensors of a module that `weights` has."""
-    own = module.state_dict()
+    state = module.state_dict()
     for name, tensor in weights.items():
-        own[name].copy_(tensor)
+        state[name].copy_(tensor)

@@ -1,4 +1,4 @@
-"""Fine-tune one trunk for all targets, and one for each; what answers a target best on val stays.
+"""Fine-tune one trunk for all targets, and one for each; the model that answers a target best on val stays.
 
 A trunk that all targets share learns from all labels, and a sample passes through the network once. Where targets pull
 it in different directions, a trunk of its own serves a target better. Val decides for each target: its own trunk, the
@@ -45,7 +45,7 @@ Kind = Literal["head", "shared", "own"]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of the trainings.
+    """The results of the trainings.
 
     `chosen` has for each target of the model the training whose trunk answers it, None for the head alone. A target
     without labels on train or val is in no training, and has no verdict.
@@ -62,7 +62,7 @@ class Outcome:
         return max(self.tuned[names].history.kept if names else 0 for names in self.chosen.values())
 
     def trunks(self) -> dict[str, Kind]:
-        """Return whose trunk answers each target."""
+        """Return, for each target, the training whose trunk answers it."""
         return {
             name: "head" if names is None else "own" if names == (name,) else "shared"
             for name, names in self.chosen.items()
@@ -73,7 +73,7 @@ class Outcome:
         return {name: self.verdicts[name].share if names else HEAD for name, names in self.chosen.items()}
 
     def facts(self) -> dict[str, Any]:
-        """Return what the report shows, as JSON. Of several trainings the first gives the facts that have no target."""
+        """Return the facts for the report, as JSON. The first of several trainings gives those that have no target."""
         trainings = {names: summary(tuned) for names, tuned in self.tuned.items()}
         facts = next(iter(trainings.values()))
         verdicts = {name: verdict.facts() for name, verdict in self.verdicts.items()}
@@ -82,7 +82,7 @@ class Outcome:
         return facts | {
             "verdicts": verdicts,
             "trunks": self.trunks(),
-            "trainings": [{"targets": list(names)} | own for names, own in trainings.items()],
+            "trainings": [{"targets": list(names)} | training for names, training in trainings.items()],
         }
 
     def curves(self) -> pd.DataFrame:
@@ -93,8 +93,8 @@ class Outcome:
             return table
         for name in self.verdicts:
             names = self.chosen[name] or next(names for names in self.tuned if name in names)
-            own = target_curves(self.tuned[names].history, names.index(name), name, self.targets[name])
-            table = table.join(own, on="epoch")
+            curves = target_curves(self.tuned[names].history, names.index(name), name, self.targets[name])
+            table = table.join(curves, on="epoch")
         return table
 
 
@@ -111,14 +111,14 @@ def fine_tune_trunks(
     refit: HeadOptions | None = None,
     peers: Peers = ALONE,
 ) -> Outcome:
-    """Train as `options.trunks` says, and give `model` for each target what answers it best on val.
+    """Train the trunks that `options.trunks` names, and give `model` for each target the parts that answer val best.
 
     A target keeps its head alone, and the backbone to the bit, only where a trunk harms it; else it takes the share of
     the way to that trunk which fits val best. With `auto`, where neither trunk harms it, it takes its own only where
     that `beats` the shared one.
 
     Args:
-        keeper_of: the targets of a training -> what keeps its state.
+        keeper_of: the targets of a training -> the keeper of its state.
         build_backbone: returns a backbone like that of `model`, whose weights do not matter.
         in_use: a model of the same targets. Its trunks are trained on, each for the targets that it answers.
         refit: the options of the heads where trunks learn from pairs, see `few_labels`.
@@ -186,8 +186,8 @@ def clone_of(model: Classifier) -> dict[str, Tensor]:
 def trainings(learned: Names, trunks: Literal["auto", "shared", "each"]) -> list[Names]:
     """Return the targets of each training, the shared one first."""
     shared = [learned] if trunks != "each" else []
-    own = [(name,) for name in learned] if trunks != "shared" else []
-    return list(dict.fromkeys([*shared, *own]))
+    single = [(name,) for name in learned] if trunks != "shared" else []
+    return list(dict.fromkeys([*shared, *single]))
 
 
 def choose(targets: Mapping[str, Target], learned: Names, tuned: dict[Names, Tuned], *, significance: float) -> Outcome:
@@ -195,21 +195,21 @@ def choose(targets: Mapping[str, Target], learned: Names, tuned: dict[Names, Tun
     chosen: dict[str, Names | None] = dict.fromkeys(targets)
     judged = {
         names: judge(
-            own.paths(), history=own.history, significance=own.harm_significance, heads=own.heads,
+            training.paths(), history=training.history, significance=training.harm_significance, heads=training.heads,
             **(wording(is_own=len(names) == 1) if len(targets) > 1 else {}),
         )
-        for names, own in tuned.items()
+        for names, training in tuned.items()
     }  # fmt: skip
     verdicts = {}
     for name in learned:
-        own = (name,)
+        alone = (name,)
         verdict_of = {names: judged[names][name] for names in tuned if name in names}
         # where every trunk harms, the verdict is that on the first one
         better = [names for names, verdict in verdict_of.items() if verdict.is_finetuned] or list(verdict_of)
         best = better[0]
-        if own in better and own != best:
-            one, other = (tuned[names].judged[verdict_of[names].share][name] for names in (own, best))
-            best = own if beats(one, other, significance=significance) else best
+        if alone in better and alone != best:
+            one, other = (tuned[names].judged[verdict_of[names].share][name] for names in (alone, best))
+            best = alone if beats(one, other, significance=significance) else best
         verdicts[name] = verdict_of[best]
         if verdicts[name].is_finetuned:
             chosen[name] = best

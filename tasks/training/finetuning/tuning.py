@@ -92,13 +92,13 @@ class Data:
             train=self.train[has_label[self.train]],
             val=self.val[is_kept],
             unlabelled=self.unlabelled,
-            words={name: own[is_kept] for name, own in self.words.items() if name in names},
+            words={name: logits[is_kept] for name, logits in self.words.items() if name in names},
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """What came of a training: its epochs, and what its targets' answers on val are, by the share of the way.
+    """The result of a training: its epochs, and the answers on val for its targets, by the share of the way.
 
     `judged` has the share 0, the start: the head alone, or the model in use, and then `heads` has the head alone. Where
     an epoch was kept, it has all of the SHARES, see `path`. `refitted` are the heads of each share beyond the start,
@@ -115,11 +115,11 @@ class Tuned:
 
     def paths(self) -> dict[str, dict[float, Judged]]:
         """Return the results by target and share of the way."""
-        return {name: {share: own[name] for share, own in self.judged.items()} for name in self.judged[HEAD]}
+        return {name: {share: results[name] for share, results in self.judged.items()} for name in self.judged[HEAD]}
 
     @property
     def verdict(self) -> Verdict:
-        """Return the share of the way that is taken, of a training for one target."""
+        """Return the share of the way that is taken in a training for one target."""
         [verdict] = judge(
             self.paths(), history=self.history, significance=self.harm_significance, heads=self.heads
         ).values()
@@ -218,9 +218,9 @@ def fine_tune(
     def train(epoch: int) -> Iterator[Minibatch]:
         whole = rows_of(epoch).reshape(total, -1)
         rows = peers.share(whole.T).T
-        own = rows.shape[1]
-        labels = torch.split(data.labels[rows.reshape(-1)], own)
-        yield from zip(source.minibatches(rows.reshape(-1), view_of(epoch), size=own), labels, strict=True)
+        size_here = rows.shape[1]
+        labels = torch.split(data.labels[rows.reshape(-1)], size_here)
+        yield from zip(source.minibatches(rows.reshape(-1), view_of(epoch), size=size_here), labels, strict=True)
 
     def unlabelled(epoch: int) -> Iterator[Unlabelled]:
         is_source = np.split(~np.isin(rows_of(epoch), data.unlabelled), range(size, total * size, size))
@@ -273,18 +273,18 @@ def fine_tune(
 
 
 def drawn(rows: Positions, num: int, *, seed: int, epoch: int) -> Positions:
-    """Return `num` samples in an order of the epoch: each is drawn as often as any other, give or take one."""
+    """Return `num` samples in an order of the epoch; the numbers of draws of two samples differ by at most one."""
     chance = np.random.default_rng((seed, epoch))
     rounds = [chance.permutation(rows) for _ in range(-(-num // len(rows)))]
     return np.concatenate(rounds)[:num]
 
 
 def calibrate(model: Classifier, judged: Mapping[str, Judged]) -> None:
-    """Set what val says of each target: its calibration, its temperature, and the factors of words."""
-    for name, own in judged.items():
-        model.targets[name], model.temperatures[name] = own.target, own.temperature
+    """Set the calibration of each target, its temperature, and the factors of words, as they suit val best."""
+    for name, result in judged.items():
+        model.targets[name], model.temperatures[name] = result.target, result.temperature
         if model.words and name in model.words.factors:
-            model.words.factors[name] = own.factors
+            model.words.factors[name] = result.factors
 
 
 def open_source(
@@ -385,7 +385,7 @@ def label_tensor(rows: pd.DataFrame, targets: Mapping[str, Target | Facts]) -> T
 
 
 def summary(tuned: Tuned) -> dict[str, Any]:
-    """Return what the report shows of a training."""
+    """Return the summary of a training for the report."""
     history = tuned.history
     best = history.epochs[history.kept]
     gap = None if best.train is None else best.val.loss - best.train.loss

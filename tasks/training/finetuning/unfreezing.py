@@ -62,7 +62,7 @@ def all_blocks(model: Classifier) -> list[nn.ModuleList]:
 
 
 def unfrozen_blocks(model: Classifier, last: Literal["all"] | int) -> list[nn.ModuleList]:
-    """Return the last blocks that the backbone's features come from, from the output to the input.
+    """Return the last blocks among those that the backbone's features come from, from the output to the input.
 
     Blocks behind them would not change the features.
 
@@ -74,7 +74,7 @@ def unfrozen_blocks(model: Classifier, last: Literal["all"] | int) -> list[nn.Mo
         graph = trace(model.backbone, shares_weights=True)
         graph.delete_all_unused_submodules()
         used = {id(parameter) for parameter in graph.parameters()}
-        blocks = [block for block in blocks if any(id(own) in used for own in block.parameters())]
+        blocks = [block for block in blocks if any(id(parameter) in used for parameter in block.parameters())]
     elif not blocks and last != "all":
         raise ValueError(
             f"finetune.unfreeze is {last}, but {model.backbone.architecture} has no layers that run one after the "
@@ -88,8 +88,8 @@ def boundary_of(
 ) -> Boundary | int | None:
     """Return the boundary between the frozen and the trained part; None where nothing is frozen.
 
-    Of an encoder it is the number of its first trained layer. `blocks` are those that `unfrozen_blocks` returned, if it
-    was asked before. Raises ValueError as it does.
+    For an encoder it is the number of its first trained layer. `blocks` is the result of `unfrozen_blocks`, where the
+    caller has it. Raises ValueError as `unfrozen_blocks` does.
     """
     if last == "all":
         return None

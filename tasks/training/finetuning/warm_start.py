@@ -1,8 +1,8 @@
-"""The model in use and the data in; whether a training goes on from it, and what it learns then, out.
+"""The model in use and the data in; whether a training goes on from it, and the samples that it learns from, out.
 
-A warm start costs what is new: the model learns from new samples, and again from a few of the old ones, so that it
-forgets nothing (experience replay; Rolnick et al. 2019, "Experience Replay for Continual Learning"). Low learning
-rates that warm up again and come down again suit it (Ibrahim et al. 2024, "Simple and Scalable Strategies to
+The cost of a warm start follows the new samples: the model learns from these, and again from a few of the old ones, so
+that it forgets nothing (experience replay; Rolnick et al. 2019, "Experience Replay for Continual Learning"). Low
+learning rates that warm up again and come down again suit it (Ibrahim et al. 2024, "Simple and Scalable Strategies to
 Continually Pre-train Large Language Models").
 """
 
@@ -28,9 +28,9 @@ RATE = 0.3  # of the learning rates of a training from the backbone
 MOST_EPOCHS = 5  # each is judged on all of val, which costs more than the few steps of an epoch
 LEAST_LABELS = 32  # of each target that are learned from, as far as there are so many
 MOST_BATCHES = 32  # since the model in use was trained
-OF_START = tuple(each.name for each in fields(StartOptions))  # params that change nothing where none is in use
+OF_START = tuple(option.name for option in fields(StartOptions))  # params that change nothing where none is in use
 
-Lineage = Mapping[str, Any]  # of a model: what it was made from
+Lineage = Mapping[str, Any]  # of a model: the data, the code and the settings of its training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +66,13 @@ def choose_start(
     grafted: Classifier,
     options: StartOptions,
 ) -> Start:
-    """Return where a training starts.
+    """Return the start of a training.
 
     Args:
         in_use: the model in use when the newest batch landed, and its lineage.
         manifest: the samples that a training from the backbone learns from and chooses by.
         earlier: those of them that were there before the last batch, before the last two, and so on.
-        facts: what a training from the backbone would have as its lineage.
+        facts: the lineage that a training from the backbone would have.
         grafted: the trained heads on the backbone.
     """
     if in_use is None:
@@ -111,7 +111,7 @@ def warm_runs_of(lineage: Lineage) -> int:
 
 
 def why_another(model: Classifier, lineage: Lineage, *, facts: Lineage, grafted: Classifier) -> str | None:
-    """Return why the model in use is another than a training from the backbone would make; None where it is not."""
+    """Return why the model in use differs from that of a training from the backbone; None if it does not."""
     if lineage.get("backbone") != facts["backbone"]:
         return "the model in use has another backbone"
     before, now = lineage.get("params", {}), facts["params"]
@@ -203,14 +203,14 @@ def groups_of(in_use: Classifier, learned: Sequence[str]) -> list[tuple[str, ...
 def weights_of(in_use: Classifier, part: Classifier) -> dict[str, Tensor]:
     """Return the weights of a trunk of the model in use and its heads, by the names of the same classifier `part`."""
     [number] = {in_use.trunk_of[name] for name in part.targets}
-    weights = {f"backbone.{name}": own for name, own in in_use.all_trunks()[number].state_dict().items()}
+    weights = {f"backbone.{name}": tensor for name, tensor in in_use.all_trunks()[number].state_dict().items()}
     heads = dict(zip(in_use.targets, in_use.heads, strict=True))
     for place, (name, target) in enumerate(part.targets.items()):
-        own = dict(heads[name].state_dict())
+        head = dict(heads[name].state_dict())
         before = in_use.targets[name]
         if isinstance(target, Number) and isinstance(before, Number):  # outputs are standardised by the train of now
-            weight, bias = list(own)[-2:]
-            own[weight] = own[weight] * (before.scale / target.scale)
-            own[bias] = (own[bias].double() * before.scale + before.centre - target.centre) / target.scale
-        weights |= {f"heads.{place}.{key}": tensor for key, tensor in own.items()}
+            weight, bias = list(head)[-2:]
+            head[weight] = head[weight] * (before.scale / target.scale)
+            head[bias] = (head[bias].double() * before.scale + before.centre - target.centre) / target.scale
+        weights |= {f"heads.{place}.{key}": tensor for key, tensor in head.items()}
     return weights

@@ -16,7 +16,7 @@ def fit_centroids(train: tuple[Vectors, Labels], *, classes: Sequence[str]) -> t
     """
     rows = TrainingRows(*train, classes)
     sums = np.zeros((rows.num_outputs, rows.dim + 1))
-    for present, own in rows.map(label_sums):
-        sums[present] += own
+    for present, sums_of_chunk in rows.map(label_sums):
+        sums[present] += sums_of_chunk
     centres = sums[:, :-1] / sums[:, -1:]
     return rows.fold(centres, -(centres**2).sum(axis=1) / 2)

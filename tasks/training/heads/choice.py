@@ -9,7 +9,7 @@ from tasks.training.heads.rows import Array
 STRONGER = (3.0, 10.0, 30.0)  # strengths that a cautious choice tries besides
 CAUTION = 0.25  # nats of val's labels in all, that a cautious choice asks for a strength over the next stronger one
 CLEARLY = 4.0  # standard errors
-LEAST_LABELS = 30  # of val; with fewer, a standard error says little
+LEAST_LABELS = 30  # of val; with fewer, a standard error means little
 
 
 class Choice:

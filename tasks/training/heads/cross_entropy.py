@@ -36,7 +36,7 @@ class CrossEntropy:
     That of the sigmoid is summed over the labels, so that a strength of L2 acts on each label as if it were alone.
 
     Args:
-        class_weights: what a row counts, 1 on average over the rows. Softmax: (num_classes,), by its class. Sigmoid:
+        class_weights: the weight of a row, 1 on average over the rows. Softmax: (num_classes,), by its class. Sigmoid:
             (2, num_labels), without a label and with it.
     """
 
@@ -64,7 +64,7 @@ class CrossEntropy:
         return math.log(self.rows.num_outputs) if self.link == "softmax" else self.rows.num_outputs * math.log(2)
 
     def without_weights(self) -> tuple[Array, Pass]:
-        """The best point whose weights are 0, which the shares of the labels give, and what a pass would find there."""
+        """The best point whose weights are 0, which the shares of the labels give, and the result of a pass there."""
         shares, point = self.sums[:, -1], np.zeros_like(self.sums)
         if self.link == "sigmoid":
             point[:, -1] = np.log(shares) - np.log1p(-shares)
@@ -102,8 +102,7 @@ class CrossEntropy:
             sampled: (num_outputs,), the sample's summed p (1 - p).
             centres: (num_outputs, dim), the sample's vectors, summed with these weights.
         """
-        # p x over the rows is the gradient + y x, which is known: the centres are nearly that, times what the sample
-        # gives
+        # p x over the rows is the gradient + y x, which is known: the centres are nearly that, times the sample's ratio
         mass = gradient + self.sums
         likely = mass[:, :-1] / np.maximum(mass[:, -1:], 1e-12)
         # labels do not depend on each other, so each has a share of its own; that of a common label may be negative
@@ -170,6 +169,6 @@ def label_totals(chunk: Chunk, class_weights: NDArray[np.float32]) -> tuple[Arra
 
 
 def of_truths(class_weights: NDArray[np.float32], truths: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what each row counts for each label, (num_labels, k)."""
+    """Return the weight of each row for each label, (num_labels, k)."""
     weights: NDArray[np.float32] = np.where(truths > 0.5, class_weights[1][:, None], class_weights[0][:, None])
     return weights

@@ -25,7 +25,7 @@ MOST_NUMBERS = 2**26  # of val's vectors that are read into memory, once for all
 class Fitted:
     """The layers of a head before calibration, and the linear head where it is one.
 
-    `share_of_depths` is how much the features of all depths count in it, beside those of the last alone.
+    `share_of_depths` is the weight of the features of all depths in it, beside those of the last alone.
     """
 
     layers: tuple[Layer, ...]
@@ -39,7 +39,7 @@ class Fitted:
 
 
 class SharedRows:
-    """The vectors of rows of the manifest, as heads take them. Targets on the same rows share what is known of them.
+    """The vectors of rows of the manifest, as heads take them. Targets on the same rows share intermediate results.
 
     Args:
         vectors: of all rows, such as `tasks.data.vectors.embeddings.Embeddings`.

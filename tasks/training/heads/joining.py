@@ -1,4 +1,4 @@
-"""The logits of vectors and those of words on val in; how much each counts, out."""
+"""The logits of vectors and those of words on val in; their joined logits, with the weight of each, out."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from tasks.targets.head import Factors
 from tasks.targets.temperature import fit_temperature
 
 SHARES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])  # of the words
-DOUBT = 4.0  # a share is so many times less likely than the one before it, until val says otherwise
+DOUBT = 4.0  # the prior of a share is so many times lower than that of the share before it
 LEAST_SHARE = 0.05  # a smaller one would change next to nothing
 
 

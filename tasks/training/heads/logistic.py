@@ -63,7 +63,7 @@ def fit_head(
         classes: the names of the classes, for messages.
         in_memory_bytes: standardised rows that need more are read anew for each pass; the result has the same bits.
         cautious: suits few labels. Features have one scale, stronger strengths are tried, too, and a weaker one has to
-            be worth it on val, by its log-loss after temperature scaling.
+            pay on val, by its log-loss after temperature scaling.
         part_dims: the features of each part have one scale, see `StandardRows`.
 
     Raises:
@@ -94,7 +94,7 @@ def fit_head(
 
 
 def scaled(vectors: Vectors, part_dims: Sequence[int], cautious: bool) -> Sequence[int]:
-    """Return the parts whose features have one scale: those that are given, or else all features of a cautious head."""
+    """Return the parts whose features have one scale: the given ones, or else all features of a cautious head."""
     return part_dims or ((vectors.shape[1],) if cautious else ())
 
 

@@ -1,4 +1,4 @@
-"""Two linear heads and val in; one head, whose logits are a mean of theirs as val suggests, out."""
+"""Mix two linear heads into one, whose logits are a mean of theirs with the weights that val suggests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tasks.training.heads.rows import Array, Labels, Vectors
 
 SHARES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])  # of the second head
 FEW_LABELS = 20  # a class; from so many on, logistic regression is better alone
-PRIOR = np.array([1, 2, 2, 2, 1])  # how likely each share is before val is asked: both heads know something
+PRIOR = np.array([1, 2, 2, 2, 1])  # how likely each share is before val is seen: both heads know something
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def fit_depths(
 def fit_few(
     target: Target, train: tuple[Vectors, Truths], val: tuple[Vectors, Truths], options: HeadOptions
 ) -> LinearHead:
-    """Return a cautious head; of classes with few labels each, the mean of it and of the directions of their means.
+    """Return a cautious head; for classes with few labels each, its mean with a head of the classes' mean vectors.
 
     The logit of a class is then the product with its mean vector, scaled to length 1 (Rocchio 1971). It has no strength
     that val would have to choose.
@@ -110,7 +110,7 @@ def mean(one: Array, other: Array, *, share: float) -> Array:
 
 
 def log_likelihood_of(target: Target, logits: Array, truths: Labels) -> float:
-    """Return that of truths on val under logits (n, num_outputs), calibrated."""
+    """Return the log-likelihood of truths on val under logits (n, num_outputs), calibrated."""
     if not len(truths):
         return 0.0
     known, temperature = target.calibrate(logits, truths)

@@ -1,4 +1,4 @@
-"""What params.yaml sets for the head on frozen features."""
+"""The settings in params.yaml for the head on frozen features."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal

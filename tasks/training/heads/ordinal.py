@@ -86,8 +86,8 @@ class Cumulative:
         weight, thresholds = point[: self.dim].astype(np.float32), point[self.dim :]
 
         def loss_of(chunk: Chunk) -> float:
-            own = losses(self.features(chunk) @ weight, thresholds, chunk.labels)
-            return float(self.step_weights[chunk.labels] @ own)
+            losses_of_rows = losses(self.features(chunk) @ weight, thresholds, chunk.labels)
+            return float(self.step_weights[chunk.labels] @ losses_of_rows)
 
         return sum(self.rows.map(loss_of)) / self.rows.num + l2 / 2 * float((point[: self.dim] ** 2).sum())
 
@@ -134,10 +134,10 @@ def derivatives_of(vectors: NDArray[np.float32], steps: Labels, weights: Array, 
     hessian[:dim, :dim] = vectors.T @ weighted
     hessian[:dim, dim:] = vectors.T @ mixed[:, 1:-1].astype(np.float32)
     hessian[dim:, :dim] = hessian[:dim, dim:].T
-    own = at[:, 1:-1].T @ (at[:, 1:-1] / weights[:, None])
-    own[np.diag_indices(num)] += np.bincount(steps, -high * (1 - 2 * above), num + 1)[:num]
-    own[np.diag_indices(num)] += np.bincount(steps, low * (1 - 2 * below), num + 1)[1:]
-    hessian[dim:, dim:] = own
+    block = at[:, 1:-1].T @ (at[:, 1:-1] / weights[:, None])
+    block[np.diag_indices(num)] += np.bincount(steps, -high * (1 - 2 * above), num + 1)[:num]
+    block[np.diag_indices(num)] += np.bincount(steps, low * (1 - 2 * below), num + 1)[1:]
+    hessian[dim:, dim:] = block
     return np.concatenate([by_score @ vectors, at[:, 1:-1].sum(axis=0)]), hessian
 
 

@@ -1,8 +1,8 @@
 """Learn a head of classes also from rows of which only a set of classes is known: those of a coarser target.
 
 Each of a target's classes may lie in one class of another target: cat and dog among the animals. Then a row that is
-known to be an animal says something about cat and dog. Its loss is the negative logarithm of the summed probability of
-the classes that it may have (Jin & Ghahramani, "Learning with multiple labels", 2002). The head stays one linear layer.
+known to be an animal informs about cat and dog. Its loss is the negative logarithm of the summed probability of the
+classes that it may have (Jin & Ghahramani, "Learning with multiple labels", 2002). The head stays one linear layer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,8 +25,8 @@ LEAST_AGREEING = 0.95  # of the rows with both labels, so that a few wrong label
 def classes_inside(own: Labels, coarse: Labels, *, num_own: int, num_coarse: int) -> Candidates | None:
     """Return (num_coarse, num_own), the classes that lie in each coarser class; None where they do not nest.
 
-    They nest where nearly all rows of a class have the same coarser one, and at least two coarser ones are met. A class
-    that is seen with none may lie in each.
+    They nest where nearly all rows of a class have the same coarser class, and at least two coarser classes occur. A
+    class that occurs with no coarser one may lie in each.
 
     Args:
         own, coarse: both labels (n,) of the rows that have both.
@@ -45,7 +45,7 @@ class PartialCrossEntropy(CrossEntropy):
     """The mean loss over rows with a label, plus that over rows with candidates: both sides count the same in all.
 
     The rows' labels are places in `members` (num_labels, num_classes), the classes that each label stands for; the
-    first are the classes themselves, each with rows. `class_weights` (num_labels,) is what a row counts.
+    first are the classes themselves, each with rows. `class_weights` (num_labels,) are the weights of rows.
     """
 
     def __init__(self, rows: StandardRows, members: Candidates, class_weights: Array) -> None:
@@ -77,7 +77,7 @@ class PartialCrossEntropy(CrossEntropy):
 
 
 def normalised(logits: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return the softmax of logits (num_classes, k) and the logarithm (k,) of what they are divided by."""
+    """Return the softmax of logits (num_classes, k) and the logarithm (k,) of its denominator."""
     most = logits.max(axis=0)
     p = np.exp(logits - most)
     total = p.sum(axis=0)

@@ -1,9 +1,9 @@
-"""What the heads of related targets say about another head: the directions in which its weights may be large.
+"""The prior that the heads of related targets give for another head: directions in which its weights may be large.
 
-The heads of other targets give a prior for the rows of this one's weights: normal, with a covariance between that of no
-knowledge, 1, and that of the other heads' weights (empirical Bayes; "Regularized multi-task learning", Evgeniou and
-Pontil 2004, has the case of a common mean). The fit stays convex, and the result stays one linear layer. So a model
-that shares is as fast, as small and as easily exported as one that does not.
+The prior is for the rows of the weights: normal, with a covariance between that of no knowledge, 1, and that of the
+other heads' weights (empirical Bayes; "Regularized multi-task learning", Evgeniou and Pontil 2004, has the case of a
+common mean). The fit stays convex, and the result stays one linear layer. So a model that shares is as fast, as small
+and as easily exported as one that does not.
 """
 
 from collections.abc import Sequence

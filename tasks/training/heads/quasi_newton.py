@@ -9,15 +9,15 @@ from tasks.training.heads.rows import Array
 from tasks.training.heads.whitening import Whitening
 
 TOLERANCE = 1e-6  # nats: the estimated excess of the objective over its minimum, which may be several times as much
-HISTORY = 20  # pairs of steps and what they changed in the gradient
+HISTORY = 20  # pairs of a step and its change of the gradient
 HISTORY_BYTES = 2**28  # of memory for them; with ten thousand classes fewer are kept, but never fewer than 2
 SUFFICIENT = 1e-4  # of the decrease that the slope promises (Armijo)
-ROUNDING = 1e-8  # of the objective: differences below it say nothing
+ROUNDING = 1e-8  # of the objective: differences below it mean nothing
 
 
 @dataclass(kw_only=True)
 class Memory:
-    """Steps, and how the gradient of the cross-entropy changed over them, without L2: they serve any strength."""
+    """The steps, and the changes of the cross-entropy's gradient over them, without L2: they serve any strength."""
 
     length: int
     pairs: list[tuple[Array, Array]] = field(default_factory=list)

@@ -1,6 +1,6 @@
 """The head for a number on frozen features: ridge regression, whose Gram matrix serves every strength and every number.
 
-A robust loss (Huber 1964) pulls numbers that lie far off towards the fit, and solves again, until nothing moves
+A robust loss (Huber 1964) pulls outlying numbers towards the fit, and solves again, until nothing moves
 (modified residuals, Huber 1981): the Gram matrix and its factors stay the same.
 """
 
@@ -21,7 +21,7 @@ class Gram:
     """The products of the standardised rows, whose mean is 0, over n: (dim, dim), or (n, n) of few rows.
 
     They are in float64: the products of a chunk are in float32, and their sums in float64.
-    The rows keep it, so it does not keep them: a circle would stay in memory until the garbage collector runs.
+    The rows refer to it, so it does not refer to them: a cycle would stay in memory until the garbage collector runs.
     """
 
     def __init__(self, rows: StandardRows) -> None:

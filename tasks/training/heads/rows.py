@@ -42,8 +42,8 @@ class StandardRows:
     """Vectors, standardised to mean 0 and variance 1 of a feature, less for one that hardly varies.
 
     The chunks depend on the shape of the problem alone. So sums over them have the same bits whether the rows are kept
-    in memory or read anew for each pass, and for any number of cores. Rows may be given as vectors: what is known of
-    them is then shared.
+    in memory or read anew for each pass, and for any number of cores. Rows may be given as vectors: their intermediate
+    results are then shared.
 
     Args:
         part_dims: how many features each part of a vector has, where the features of a part are divided by one number.
@@ -91,11 +91,11 @@ class StandardRows:
         return self.num, self.dim
 
     def __getitem__(self, rows: slice, /) -> NDArray[np.floating]:
-        """Return vectors as they came."""
+        """Return the vectors as they came."""
         return self.vectors[rows]
 
     def once(self, name: str, make: Callable[[Self], T]) -> T:
-        """Return what `make` makes of the rows without their labels, made once for all heads on these rows."""
+        """Return the result of `make` on the rows without their labels, made once for all heads on these rows."""
         if name not in self._known:
             self._known[name] = make(self)
         known: T = self._known[name]

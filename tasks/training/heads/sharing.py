@@ -1,8 +1,8 @@
 """Decide which targets learn from the heads of the others, by their loss on rows that neither has seen.
 
 A target shares only where its cross-validated loss, calibrated, falls by more than one standard error (Breiman et al.
-1984) and its error does not rise. It learns from the labels of coarser targets, which say what classes more rows may
-have (`partial_labels.py`). Where that does not pay, the heads of the others give a prior (`prior.py`).
+1984) and its error does not rise. It learns from the labels of coarser targets, which limit the classes of further rows
+(`partial_labels.py`). Where that does not pay, the heads of the others give a prior (`prior.py`).
 """
 
 import hashlib
@@ -30,20 +30,20 @@ from tasks.training.heads.rows import Array, StandardRows, Vectors
 logger = logging.getLogger("graftline")
 
 SHARES = (0.5, 0.9, 0.99)  # of the prior covariance that the other heads give; where the first is no better, none is
-LEAST_LABELS = 10  # with fewer, or with half as many that the folds can judge, a standard error says nothing
+LEAST_LABELS = 10  # with fewer, or with half as many that the folds can judge, a standard error means nothing
 FEW_LABELS = 50  # below it, the error has to fall, too
 MOST_LABELS = 2_000  # with more, a target knows enough by itself, and the folds would cost more than they give
-MANY_LABELS = 500  # from so many on, a target is given up that is no better in the first fold
-# a head is calibrated before it is used: a strong L2 strength must not win because it is less sure of itself
+MANY_LABELS = 500  # from so many on, a target that is no better in the first fold is given up
+# a head is calibrated before it is used: a strong L2 strength must not win because its answers are less sure
 TEMPERATURES = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
-EVERY = 2  # of how many strengths one is tried
+EVERY = 2  # one strength of so many is tried
 CHOICE_TOLERANCE = 5e-3  # of the objective, enough to compare losses
 
 Positions = NDArray[np.intp]
 
 
 class Each(Protocol):
-    """Yields `function(item, **given)` for every item, in their order, such as `tasks.machine.cluster.on_each`."""
+    """A function that yields `function(item, **given)` for each item, in order, as `tasks.machine.cluster.on_each`."""
 
     def __call__(self, items: Iterable[Any], function: Callable[..., Any], /, **given: Any) -> Iterator[Any]: ...
 
@@ -79,7 +79,7 @@ class Comparison:
 
     @property
     def outcome(self) -> str:
-        """Return in words what becomes of the target."""
+        """Return the outcome for the target in words."""
         if self.is_shared:
             return "shares"
         falls = self.alone - self.together > self.standard_error
@@ -108,7 +108,7 @@ def share(
     part_dims: Sequence[int] = (),
     each: Each | None = None,
 ) -> tuple[dict[str, LinearHead], dict[str, Comparison]]:
-    """Return the heads, those that share in place of the ones alone, and the comparison of each target that was tried.
+    """Return the heads, with those that share in the place of those alone, and the comparison of each target tried.
 
     A target is tried with LEAST_LABELS to MOST_LABELS labels. Coarser targets give it their labels, or all others their
     heads.
@@ -153,16 +153,16 @@ class FoldResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates:
-    """Rows (n,), the classes (n, num_classes) that each of them may have, and the coarser targets that say so."""
+    """The rows (n,), the classes (n, num_classes) that each may have, and the coarser targets that limit them."""
 
     coarser: tuple[str, ...]
     rows: Positions
     classes: NDArray[np.bool_]
 
     def of(self, learned: Target, whole: Target, *, is_kept: NDArray[np.bool_]) -> "Candidates":
-        """Return those that are kept for a target with some of the classes of the whole one.
+        """Return the candidates that remain for a target with some of the classes of the whole one.
 
-        A row that may have another class says nothing about these.
+        A row that may have another class does not inform about these.
         """
         places = np.array([whole.names.index(name) for name in learned.names])
         is_kept = is_kept & (self.classes[:, places].sum(axis=1) == self.classes.sum(axis=1))
@@ -192,7 +192,7 @@ class _Trial:
         self._alone: dict[tuple[str, int], FoldResult | None] = {}
 
     def learn_folds(self, each: Each) -> None:
-        """Learn the folds of all targets, where any can be compared: each may give to it."""
+        """Learn the folds of all targets, where any target can be compared: each of the others may give to it."""
         if any(map(self.can_compare, self.labelled)):
             keys = [(name, fold) for name in self.labelled for fold in range(NUM_FOLDS)]
             pairs = [{"name": name, "fold": fold} for name, fold in keys]
@@ -210,7 +210,7 @@ class _Trial:
 
     def with_heads(self, name: str) -> Comparison | None:
         """Return the comparison with the prior that the heads of all other targets give."""
-        own = self.labelled[name]
+        labelled = self.labelled[name]
         givers = tuple(other for other in self.labelled if other != name)
         comparison: Comparison | None = None
         for share_of_others in SHARES:
@@ -222,12 +222,12 @@ class _Trial:
                     continue
                 alone.append(before)
                 together.append(self.together_in(name, fold, givers, share=share_of_others))
-                is_first = len(alone) == 1 and len(own.rows) >= MANY_LABELS and not comparison
+                is_first = len(alone) == 1 and len(labelled.rows) >= MANY_LABELS and not comparison
                 if is_first and best_of(together)[0].mean() >= best_of(alone)[0].mean():
                     break
             if not alone or len(best_of(alone)[0]) < LEAST_LABELS // 2:
                 return None
-            now = self.comparison(own, alone, together, givers, given="heads", share=share_of_others)
+            now = self.comparison(labelled, alone, together, givers, given="heads", share=share_of_others)
             if comparison and now.together >= comparison.together:
                 continue
             comparison = now
@@ -237,7 +237,7 @@ class _Trial:
 
     def with_labels(self, name: str) -> Comparison | None:
         """Return the comparison with the labels of coarser targets; None where they cannot be compared."""
-        own = self.labelled[name]
+        labelled = self.labelled[name]
         alone: list[FoldResult] = []
         together: list[FoldResult] = []
         more = self.candidates(name)
@@ -245,17 +245,17 @@ class _Trial:
             before = self.alone(name, fold)
             if before is None:
                 continue
-            learned, judged = known(*self.split(own, fold))
+            learned, judged = known(*self.split(labelled, fold))
             assert learned is not None, "it was learned alone"
-            outside = more.of(learned.target, own.target, is_kept=self.folds[more.rows] != fold)
+            outside = more.of(learned.target, labelled.target, is_kept=self.folds[more.rows] != fold)
             if not len(outside.rows):
                 return None
             path = self.path_with(learned, outside, self.strengths, relative_tolerance=CHOICE_TOLERANCE)
             alone.append(before)
-            together.append(self.result(path, learned.target, judged, own.only(self.folds[own.rows] == fold)))
+            together.append(self.result(path, learned.target, judged, labelled.only(self.folds[labelled.rows] == fold)))
         if not alone or len(best_of(alone)[0]) < LEAST_LABELS // 2:
             return None
-        return self.comparison(own, alone, together, more.coarser, given="labels")
+        return self.comparison(labelled, alone, together, more.coarser, given="labels")
 
     def comparison(
         self,
@@ -285,41 +285,43 @@ class _Trial:
 
     def together(self, name: str, comparison: Comparison) -> LinearHead:
         """Return the head of all rows under the prior that the other heads give, or with the labels of the givers."""
-        own = self.labelled[name]
+        labelled = self.labelled[name]
         if comparison.given == "labels":
             stronger = [strength for strength in self.strengths if strength >= comparison.l2]
-            *_, (l2, (weight, bias)) = self.path_with(own, self.candidates(name), stronger)
+            *_, (l2, (weight, bias)) = self.path_with(labelled, self.candidates(name), stronger)
             return LinearHead(weight=weight, bias=bias, l2=l2, val_log_loss=None)
-        rows = labelled_rows(own.target, self.part(own.rows), own.truths, part_dims=self.part_dims)
+        rows = labelled_rows(labelled.target, self.part(labelled.rows), labelled.truths, part_dims=self.part_dims)
         given = [directions(self.labelled[giver].target, self.heads[giver].weight) for giver in comparison.givers]
         prior = prior_of([weight * rows.scale for weight in given], share=comparison.share)
-        [(l2, (weight, bias))] = path_of(own.target, rows.under(prior), own.truths, self.options, [comparison.l2])
+        [(l2, (weight, bias))] = path_of(
+            labelled.target, rows.under(prior), labelled.truths, self.options, [comparison.l2]
+        )
         return LinearHead(weight=weight, bias=bias, l2=l2, val_log_loss=None)
 
     def alone(self, name: str, fold: int) -> FoldResult | None:
-        """Return the results of a fold without others; None where nothing can be learned, or judged, there."""
+        """Return the results of a fold without other targets; None where it has nothing to learn from or to judge."""
         if (name, fold) not in self._alone:
-            own = self.labelled[name]
-            learned, judged = known(*self.split(own, fold))
+            labelled = self.labelled[name]
+            learned, judged = known(*self.split(labelled, fold))
             self._alone[name, fold] = None
             if learned is not None:
                 rows = self.rows_of(learned.rows, fold)
                 path = self.path(learned, rows)
                 self._alone[name, fold] = self.result(
-                    path, learned.target, judged, own.only(self.folds[own.rows] == fold)
+                    path, learned.target, judged, labelled.only(self.folds[labelled.rows] == fold)
                 )
         return self._alone[name, fold]
 
     def together_in(self, name: str, fold: int, givers: Sequence[str], *, share: float) -> FoldResult:
         """Return the results of a fold under the prior of heads that have not seen it."""
-        own = self.labelled[name]
-        learned, judged = known(*self.split(own, fold))
+        labelled = self.labelled[name]
+        learned, judged = known(*self.split(labelled, fold))
         assert learned is not None, "it was learned alone"
         rows = self.rows_of(learned.rows, fold)
         given = [self.giver(giver, fold) for giver in givers]
         prior = prior_of([weight * rows.scale for weight in given if weight is not None], share=share)
         path = self.path(learned, rows.under(prior))
-        return self.result(path, learned.target, judged, own.only(self.folds[own.rows] == fold))
+        return self.result(path, learned.target, judged, labelled.only(self.folds[labelled.rows] == fold))
 
     def path(self, learned: Labelled, rows: StandardRows) -> Iterator[tuple[float, Layer64]]:
         return path_of(
@@ -344,27 +346,27 @@ class _Trial:
         )  # fmt: skip
 
     def candidates(self, name: str) -> Candidates:
-        """Return what the labels of coarser targets say of rows without a label of this target, at most MOST_LABELS."""
-        own = self.labelled[name]
-        num_own = own.target.num_outputs
+        """Return at most MOST_LABELS rows without a label of the target, with the classes that coarser labels allow."""
+        labelled = self.labelled[name]
+        num_own = labelled.target.num_outputs
         inside: dict[str, NDArray[np.bool_]] = {}
-        for giver, coarse in self.labelled.items() if isinstance(own.target, Classes) else ():
+        for giver, coarse in self.labelled.items() if isinstance(labelled.target, Classes) else ():
             if giver == name or not isinstance(coarse.target, Classes):
                 continue
-            _, ours, theirs = np.intersect1d(own.rows, coarse.rows, assume_unique=True, return_indices=True)
-            found = classes_inside(
-                own.truths[ours], coarse.truths[theirs], num_own=num_own, num_coarse=coarse.target.num_outputs
+            _, ours, theirs = np.intersect1d(labelled.rows, coarse.rows, assume_unique=True, return_indices=True)
+            nested = classes_inside(
+                labelled.truths[ours], coarse.truths[theirs], num_own=num_own, num_coarse=coarse.target.num_outputs
             )
-            if found is not None:
-                inside[giver] = found
-        rows = np.unique(np.concatenate([own.rows[:0], *(self.labelled[giver].rows for giver in inside)]))
-        rows = np.setdiff1d(rows, own.rows, assume_unique=True)
+            if nested is not None:
+                inside[giver] = nested
+        rows = np.unique(np.concatenate([labelled.rows[:0], *(self.labelled[giver].rows for giver in inside)]))
+        rows = np.setdiff1d(rows, labelled.rows, assume_unique=True)
         rows = rows[evenly(len(rows))]
         may_be = np.ones((len(rows), num_own), bool)
-        for giver, found in inside.items():
+        for giver, nested in inside.items():
             coarse = self.labelled[giver]
             _, ours, theirs = np.intersect1d(rows, coarse.rows, assume_unique=True, return_indices=True)
-            may_be[ours] &= found[coarse.truths[theirs]]
+            may_be[ours] &= nested[coarse.truths[theirs]]
         num = may_be.sum(axis=1)
         says = (num > 0) & (num < num_own)
         return Candidates(coarser=tuple(inside) if says.any() else (), rows=rows[says], classes=may_be[says])
@@ -378,10 +380,10 @@ class _Trial:
         vectors = self.part(judged.rows)[: len(judged.rows)]
         for number, (_, (weight, bias)) in enumerate(path):
             logits = val_logits(weight, bias, vectors)
-            own = target.errors(target.answers(logits, temperature=1.0), judged.truths)
+            errors_of_rows = target.errors(target.answers(logits, temperature=1.0), judged.truths)
             for step, temperature in enumerate(TEMPERATURES, number * len(TEMPERATURES)):
                 losses[step, places] = target.losses(logits, judged.truths, temperature=temperature)
-                errors[step, places] = own
+                errors[step, places] = errors_of_rows
             weights.append(weight)
         return FoldResult(losses=losses, errors=errors, weights=weights, target=target)
 
@@ -405,7 +407,7 @@ class _Trial:
     def rows_of(self, rows: Positions, fold: int) -> StandardRows:
         """Return standardised rows, the same for all targets that have these.
 
-        The latest are kept, one a fold: with what is known of them they may take hundreds of megabytes.
+        The latest are kept, one for each fold: with their intermediate results they may take hundreds of megabytes.
         """
         key = hashlib.sha256(rows.tobytes()).digest(), fold
         known = self._rows.pop(key, None)
@@ -448,14 +450,14 @@ def evenly(n: int) -> NDArray[np.bool_]:
 
 
 def directions(target: Target, weight: Array) -> Array:
-    """Return the rows of a head's weights that say something: a shift of all classes does not, nor does a copy."""
+    """Return the rows of a head's weights that carry information: a shift of all classes carries none, nor a copy."""
     if isinstance(target, Classes):
         return np.asarray(weight - weight.mean(axis=0))
     return weight[:1] if isinstance(target, Ordinal) else weight
 
 
 def known(learned: Labelled, judged: Labelled) -> tuple[Labelled | None, Labelled]:
-    """Return both with the classes or steps that are in the learned rows alone; None where nothing can be learned."""
+    """Return both with only the classes or steps of the learned rows; None where these are too few to learn from."""
     if not isinstance(learned.target, Classes | Ordinal):
         is_learnable = len(learned.rows) > 1 and bool(np.ptp(learned.truths, axis=0).any())
         return (learned if is_learnable else None), judged

@@ -11,8 +11,8 @@ from tasks.machine.cores import spread
 from tasks.training.heads.cross_entropy import Pass
 from tasks.training.heads.rows import Array, StandardRows
 
-# rows per feature in the covariance: as many as cost about what PASSES over all rows cost. With 1.6 instead of 4.9 a
-# solution for 10 classes took 16 passes instead of 12, and their covariance a third
+# rows per feature in the covariance: so many cost about as much as PASSES over all rows. With 1.6 instead of 4.9 a
+# solution for 10 classes took 16 passes instead of 12, and the covariance a third of the time
 LEAST_ROWS, MOST_ROWS = 1.5, 16.0
 PASSES = 16
 NUM_GROUPS = 4  # of chunks, whose products are computed on a core each

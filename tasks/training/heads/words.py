@@ -94,9 +94,9 @@ def solve(
         loss = -(row_weights * logs[places]).mean() + l2 / 2 * (point[:, :-1] ** 2).sum()
         return loss, gradient.ravel()
 
-    found = minimize(
+    solution = minimize(
         objective, start.ravel(), jac=True, method="L-BFGS-B",
         options={"maxiter": max_iterations, "gtol": TOLERANCE, "ftol": 0.0},
     )  # fmt: skip
-    point: Array = found.x.reshape(start.shape)
+    point: Array = solution.x.reshape(start.shape)
     return point

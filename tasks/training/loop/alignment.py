@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from tasks.training.loop.scores import Minibatch
 
-# samples whose labels are all missing, and which samples (n,) of the labelled minibatch beside them are of sources
+# samples whose labels are all missing, and whether each sample (n,) of the labelled minibatch is of the sources
 Unlabelled = tuple[Minibatch, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
-    """The term, its weight over the loss, and its minibatches. It is nothing where either side has fewer than two rows.
+    """The term, its weight over the loss, and its minibatches. It is 0 where either side has fewer than two rows.
 
     term: the features of both (n, dim) and (m, dim) and the share of the training that is done -> its value. Its own
         parameters are trained with the model.
@@ -49,8 +49,8 @@ class Alignment:
             return 0.0, [torch.zeros_like(features) for features in leaves]
         scale = torch.cat([ours, theirs]).detach().square().mean().sqrt().clamp(min=1e-12)
         value = self.weight * self.term(ours / scale, theirs / scale, progress)
-        own = list(self.term.parameters())
-        pulls = torch.autograd.grad(value, [*leaves, *own], allow_unused=True, materialize_grads=True)
-        for parameter, gradient in zip(own, pulls[len(leaves) :], strict=True):
+        parameters = list(self.term.parameters())
+        pulls = torch.autograd.grad(value, [*leaves, *parameters], allow_unused=True, materialize_grads=True)
+        for parameter, gradient in zip(parameters, pulls[len(leaves) :], strict=True):
             parameter.grad = gradient
         return value.item(), list(pulls[: len(leaves)])

@@ -1,7 +1,7 @@
 """A loss of the features alone: it draws samples of one class together, and those of different classes apart.
 
-With few labels a classifier of many weights learns each sample by heart. Pairs are many more than samples, and what
-they teach holds for every sample of the class (SetFit, Tunstall et al. 2022, "Efficient Few-Shot Learning Without
+With few labels a classifier of many weights learns each sample by heart. There are many more pairs than samples, and
+their lesson holds for every sample of the class (SetFit, Tunstall et al. 2022, "Efficient Few-Shot Learning Without
 Prompts").
 """
 

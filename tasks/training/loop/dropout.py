@@ -1,6 +1,6 @@
 """Dropout whose chance belongs to a part of a minibatch, so that the cores may compute different parts at once.
 
-The dropout of torch draws from one generator for all threads: what a part gets would depend on which comes first.
+The dropout of torch draws from one generator for all threads: the numbers of a part would depend on their order.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def draw_by_part(network: nn.Module) -> None:
 
 @contextmanager
 def chance_of(*facts: int) -> Iterator[None]:
-    """Let this thread draw as these numbers say, until the end of the block."""
+    """Let this thread draw by these numbers until the end of the block."""
     seed = int(np.random.SeedSequence(facts).generate_state(1, np.uint64)[0] >> 1)
     token = _generator.set(torch.Generator().manual_seed(seed))
     try:

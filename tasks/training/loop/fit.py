@@ -83,7 +83,7 @@ class Shard(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """What a forward pass of a shard gave: its part of the loss, its logits, and its features where they are compared.
+    """The result of a shard's forward pass: its part of the loss, its logits, and its features where they are compared.
 
     All of them carry gradients.
     """
@@ -146,9 +146,9 @@ def fit(
             feature: the model takes `heads_apart`, too.
         keeper: keeps the state of the training after every epoch. A training whose state it has resumes from there, to
             the same bytes as if it had never stopped.
-        peers: the processes that train together. Each has its own part of every minibatch, and of val; they give each
-            other sums of gradients and what they scored. What is mixed and what dropout leaves out differs between
-            them, and an alignment or a contrast, which compares whole minibatches, is for one process.
+        peers: the processes that train together. Each has its own part of every minibatch, and of val; they exchange
+            sums of gradients, and their scores. Mixup and dropout draw differently in each of them. An alignment or a
+            contrast, which compares whole minibatches, is for one process.
         show: wraps the minibatches of an epoch, to show progress.
     """
     epochs = options.epochs
@@ -274,7 +274,7 @@ class _State:
     ) -> bool:
         """Do one step. Return False, and change nothing, where the loss is not finite."""
         device = self.parameters[0].device
-        inputs, labels = (to_device(each, device) for each in minibatch)
+        inputs, labels = (to_device(tensor, device) for tensor in minibatch)
         parameters = [parameter for parameter in self.parameters if parameter.requires_grad]
         shards = self._shards(inputs, labels)
         counts = label_counts(self.targets, labels)
@@ -340,7 +340,7 @@ class _State:
 
     def _split(self, inputs: Inputs, labels: Tensor, other: Tensor | None = None, *, share: float = 1.0) -> list[Shard]:
         size = SHARD if self.pool else len(labels)
-        split = (each.split(size) for each in (inputs, labels, labels if other is None else other))
+        split = (part.split(size) for part in (inputs, labels, labels if other is None else other))
         return [Shard(one, its, mixed, share) for one, its, mixed in zip(*split, strict=True)]
 
     def _pass(self, numbered: tuple[int, Shard], *, counts: Tensor) -> Passed:
@@ -472,7 +472,7 @@ class _State:
 def _gradients(
     passed: Passed, pull: Tensor | None = None, *, parameters: list[nn.Parameter]
 ) -> tuple[float, list[Tensor], list[Tensor]]:
-    """Return the loss of a shard, its logits, and the gradients of its loss and of what pulls at its features."""
+    """Return the loss of a shard, its logits, and the gradients of its loss and of the terms on its features."""
     outputs = [passed.loss]
     along: list[Tensor | None] = [None]  # with a tensor of ones torch imports sympy
     if pull is not None and passed.features is not None:
@@ -520,7 +520,9 @@ def one_core_each(model: nn.Module, options: FitOptions) -> Iterator[Pool | None
 
 def scores_of(facts: dict[str, Any] | None) -> Scores | None:
     """Return the scores that a checkpoint keeps as JSON."""
-    return Scores(**facts | {"of_targets": tuple(OfTarget(**own) for own in facts["of_targets"])}) if facts else None
+    return (
+        Scores(**facts | {"of_targets": tuple(OfTarget(**fields) for fields in facts["of_targets"])}) if facts else None
+    )
 
 
 def _line(epoch: Epoch, epochs: int, targets: Mapping[str, Target]) -> str:
@@ -533,9 +535,9 @@ def _line(epoch: Epoch, epochs: int, targets: Mapping[str, Target]) -> str:
 
 
 def _measures(scores: Scores, targets: Mapping[str, Target]) -> str:
-    """Return the accuracy, or the mean error where that says more; of several targets each one's own, by name."""
-    own = {name: _measure(scores, targets[name]) for name, scores in zip(targets, scores.of_targets, strict=True)}
-    return next(iter(own.values())) if len(own) == 1 else f"({', '.join(map(' '.join, own.items()))})"
+    """Return the accuracy, or the mean error where that shows more; of several targets each one's own, by name."""
+    measures = {name: _measure(scores, targets[name]) for name, scores in zip(targets, scores.of_targets, strict=True)}
+    return next(iter(measures.values())) if len(measures) == 1 else f"({', '.join(map(' '.join, measures.items()))})"
 
 
 def _measure(scores: OfTarget, target: Target) -> str:

@@ -1,4 +1,4 @@
-"""Training losses over all targets, with missing labels left out.
+"""The training losses over all targets, with missing labels left out.
 
 The loss of a minibatch is the sum of the targets' own, each of which is the mean over its labels there. With the
 balance `uncertainty` each has a weight that is learned with the model (Kendall et al. 2018, "Multi-Task Learning Using

@@ -1,4 +1,4 @@
-"""What params.yaml sets for the training loop."""
+"""The settings in params.yaml for the training loop."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -10,11 +10,11 @@ from tasks.machine.bounds import Count, Fraction, NotNegative, Positive
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """How to train.
+    """The settings of a training.
 
     epochs: None follows the number of samples, see `tasks.training.loop.schedule`.
     warmup_fraction: the share of all steps in which the learning rate rises.
-    decay_towards: what weight decay pulls to, zero or where training started (L2-SP, Li et al. 2018).
+    decay_towards: the point that weight decay pulls to: zero, or the start of the training (L2-SP, Li et al. 2018).
     label_smoothing: the share of each label that is spread over all classes (Szegedy et al. 2016).
     mixup: alpha of the Beta distribution by which samples are mixed in pairs (Zhang et al. 2018). Where frozen layers
         come first, their activations are mixed (Verma et al. 2019). 0 mixes none; None follows the number of samples.

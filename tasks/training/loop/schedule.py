@@ -17,13 +17,13 @@ Options = TypeVar("Options", bound=FitOptions)
 
 NUM_SAMPLES = (1_000, 50_000, 1_280_000)
 NUM_STEPS = (500, 10_000, 20_000)
-MOST_EPOCHS = 30  # by then a network knows few samples by heart
+MOST_EPOCHS = 30  # by then a network has learned a small data set by heart
 MIXUP_FROM = 20_000  # samples: fewer are fitted too slowly with it
 MIXUP_ALPHA = 0.1
 
 
 def for_samples(options: Options, num_samples: int, *, minibatch_size: int) -> Options:
-    """Return the options with the epochs and the mixup that this number of samples gives where they leave them open."""
+    """Return the options; where they leave epochs or mixup open, the number of samples gives these."""
     epochs = num_epochs(num_samples, minibatch_size=minibatch_size) if options.epochs is None else options.epochs
     return replace(options, epochs=epochs, mixup=mixup_alpha(num_samples) if options.mixup is None else options.mixup)
 

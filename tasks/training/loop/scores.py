@@ -14,7 +14,7 @@ from tasks.machine.peers import ALONE, Peers
 from tasks.targets.target import Target, Truths
 from tasks.training.loop.losses import columns_of
 
-# what the model takes of n samples: a tensor (n, ...) or what has its `to`, `split` and `device`, such as packed texts
+# the inputs for n samples: a tensor (n, ...), or an object with its `to`, `split` and `device`, such as packed texts
 Inputs = Any
 Minibatch = tuple[Inputs, Tensor]  # with labels (n, total width) float32, NaN where one is missing
 
@@ -38,7 +38,7 @@ class Scores:
 
 
 def forward(model: nn.Module, inputs: Inputs, *, is_bf16: bool, **asked: bool) -> list[Tensor]:
-    """Return logits (n, num_classes) float32, a tensor a target, and before them what else the model is `asked` for."""
+    """Return other outputs that the model is `asked` for, then the logits (n, num_classes) of each target; float32."""
     with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=is_bf16):
         parts: list[Tensor] = model(inputs, **asked)
     return [tensor.float() for tensor in parts]
@@ -81,7 +81,7 @@ class Total:
         self._labels.append(labels.cpu())
 
     def joined(self, peers: Peers) -> "Total":
-        """Return what all processes gathered, in their order."""
+        """Return the logits and labels of all processes, in their order."""
         if peers.num == 1:
             return self
         whole = Total(self.targets)
@@ -95,13 +95,13 @@ class Total:
         return sum(map(len, self._labels))
 
     def scores(self) -> Scores:
-        own = tuple(_scores_of(target, logits, truths) for target, _, logits, truths in self.by_target())
-        losses = [scores.loss for scores in own if scores.loss is not None]
-        accuracies = [scores.accuracy for scores in own if scores.accuracy is not None]
+        of_targets = tuple(_scores_of(target, logits, truths) for target, _, logits, truths in self.by_target())
+        losses = [scores.loss for scores in of_targets if scores.loss is not None]
+        accuracies = [scores.accuracy for scores in of_targets if scores.accuracy is not None]
         return Scores(
             loss=sum(losses) / max(len(losses), 1),
             accuracy=sum(accuracies) / max(len(accuracies), 1),
-            of_targets=own,
+            of_targets=of_targets,
         )
 
     def calibrated_losses(self) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ import pytest
 from prefect.events import Event
 
 from flows import watch as door
-from flows.in_use.drift import event_id, mark_as_told, news
+from flows.in_use.drift import event_id, mark_as_reported, news
 from flows.server.watching import event_of
 from flows.workspace import paths
 from tests.kit.programs import run_module
@@ -46,7 +46,7 @@ def test_window_is_told_once_and_one_that_drifts_later_is_news(bare_workspace):
     assert event.id == event_id(drifted)  # the same, if it is sent again
     assert event.resource["graftline.newest"] == "drifted"
     assert [window["words"] for window in event.payload["windows"]] == ["drifted: a", "drifted: c"]
-    mark_as_told(content, drifted)
+    mark_as_reported(content, drifted)
     assert news()[1] == []
     write(found(a=True, d=True, c=True, open=True))
     assert [window["key"] for window in news()[1]] == ["d"]
@@ -64,7 +64,7 @@ def test_windows_that_move_because_the_oldest_file_went_are_no_news(bare_workspa
     for window, files in zip(before["windows"], (["1", "2"], ["2", "3"], ["3"]), strict=True):
         window["files"] = files
     write(before)
-    mark_as_told(*news())
+    mark_as_reported(*news())
     after = found(moved=True, closed=True)
     for window, files in zip(after["windows"], (["2"], ["3"]), strict=True):
         window["files"] = files
@@ -74,7 +74,7 @@ def test_windows_that_move_because_the_oldest_file_went_are_no_news(bare_workspa
 
 def test_damaged_list_of_what_was_told_is_named(bare_workspace):
     write(found(a=True))
-    mark_as_told(*news())
+    mark_as_reported(*news())
     [file] = (bare_workspace / ".dvc/tmp").glob("graftline-drift*")
     file.write_text("[", "utf-8")
     with pytest.raises(ValueError, match="graftline-drift"):

@@ -108,8 +108,14 @@ def checked(section: type[Section], content: Any) -> Section:
 
     Raises pydantic's ValidationError unless every key is there, no other one is, and every value has its type.
     """
-    value: Section = TypeAdapter(_strict(section)).validate_python(content)
+    value: Section = checker(section).validate_python(content)
     return value
+
+
+@cache
+def checker(section: type[Section]) -> TypeAdapter[Section]:
+    """Return what checks the content of a section, or of all; to make it takes longer than to check."""
+    return TypeAdapter(_strict(section))
 
 
 def section(params: Params, name: str) -> Any:

@@ -2,15 +2,24 @@
 
 import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from tasks.machine.garbage import collect_rarely
-from tasks.machine.interpreter import explain_missing_packages
-from tasks.machine.late_dynamo import load_dynamo_late
 from tasks.stage.handover import hand_over
 
+# While Python looks for the module of `python -m tasks.VERB`, sys.argv begins with -m.
+IS_VERB = sys.argv[:1] == ["-m"]
+WANTS_HELP = IS_VERB and bool({"-h", "--help"} & set(sys.argv))
+if not WANTS_HELP:
+    hand_over(__path__[0])  # before more is imported: a verb that another process runs costs no more than this
+
+from typing import TYPE_CHECKING, Any  # noqa: E402
+
+from tasks.machine.garbage import collect_rarely  # noqa: E402
+from tasks.machine.interpreter import explain_missing_packages  # noqa: E402
+from tasks.machine.late_dynamo import load_dynamo_late  # noqa: E402
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tasks.prediction.predictor import Predictor
 
 # A waiting thread of libgomp spins this often before it gives its core away. By default it spins for milliseconds.
@@ -22,15 +31,12 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 explain_missing_packages()  # the verb's own imports are next
 load_dynamo_late()
 
-# While Python looks for the module of `python -m tasks.VERB`, sys.argv begins with -m. Help is given then, before the
-# verb's imports, which take seconds.
-if sys.argv[:1] == ["-m"]:
-    if {"-h", "--help"} & set(sys.argv):
-        from tasks.stage.arguments import show_help
+if WANTS_HELP:  # given before the verb imports what it works with, which takes seconds
+    from tasks.stage.arguments import show_help
 
-        show_help(sys.orig_argv)
+    show_help(sys.orig_argv)
+if IS_VERB:
     collect_rarely()
-hand_over(str(Path(__file__).parent))
 
 
 def load(bundle: "str | Path", **choices: Any) -> "Predictor":

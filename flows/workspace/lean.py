@@ -1,18 +1,21 @@
 """Runs DVC so that a stage costs the same, however many batches there are: `python -m flows.workspace.lean dvc …`.
 
-By itself DVC reads and writes all of dvc.lock for each stage that ran, and reads params.yaml for each of its sections.
-Here it writes the entry of that stage, and reads a file of params once, until it changes. The bytes are the same.
+By itself DVC reads and writes all of dvc.lock for each stage that ran, reads params.yaml for each of its sections, and
+git's index for each output. Here it writes the entry of that stage, and reads a file of params, and the index, when it
+has changed. The bytes are the same.
 """
 
 import re
 import sys
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from tasks.machine.files import write_whole
 
 HEAD = "schema: '2.0'\nstages:\n"
+State = tuple[str, int, int, int]
 USUAL = re.compile(rf"{re.escape(HEAD)}(?:  \w.*:\n(?:    .+\n)+)*")  # nothing but stages, without empty lines
 
 
@@ -22,6 +25,7 @@ def main(*arguments: str) -> int:
 
     write_one_stage()
     read_params_once()
+    read_index_once()
     return int(main(list(arguments)))
 
 
@@ -66,18 +70,40 @@ def read_params_once() -> None:
     from dvc.fs import LocalFileSystem
 
     read = param.load_path
-    known: dict[tuple[str, int, int, int], Any] = {}
+    known: dict[State, Any] = {}
 
     def load_path(path: str, fs: Any, **options: Any) -> Any:
         if options or not isinstance(fs, LocalFileSystem):
             return read(path, fs, **options)
-        status = Path(path).stat()
-        key = (str(path), status.st_ino, status.st_size, status.st_mtime_ns)
-        if key not in known:
+        if (key := state_of(path)) not in known:
             known[key] = read(path, fs)
         return deepcopy(known[key])  # the caller may change it
 
     param.load_path = load_path
+
+
+def read_index_once() -> None:
+    """Let DVC read git's index only when it has changed, and not for each output."""
+    from scmrepo.git.backend.dulwich import DulwichBackend
+
+    ask: Any = DulwichBackend.is_tracked
+    known: dict[State, list[bytes]] = {}
+
+    def is_tracked(self: DulwichBackend, path: str) -> Any:
+        if not self.repo.has_index():
+            return ask(self, path)
+        if (key := state_of(self.repo.index_path())) not in known:
+            known[key] = list(self.repo.open_index())
+        read = SimpleNamespace(root_dir=self.root_dir, repo=SimpleNamespace(open_index=lambda: known[key]))
+        return ask(read, path)
+
+    DulwichBackend.is_tracked = is_tracked  # type: ignore[method-assign]
+
+
+def state_of(path: str) -> State:
+    """Return a state of the file that differs after each change."""
+    status = Path(path).stat()
+    return str(path), status.st_ino, status.st_size, status.st_mtime_ns
 
 
 if __name__ == "__main__":

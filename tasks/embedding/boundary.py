@@ -30,13 +30,16 @@ class Boundary:
         return sum(map(prod, self.shapes))
 
 
-def find_boundary(backbone: Backbone, trained: Sequence[nn.Module]) -> Boundary | None:
+def find_boundary(
+    backbone: Backbone, trained: Sequence[nn.Module], *, graph: fx.GraphModule | None = None
+) -> Boundary | None:  # fmt: skip
     """Return the boundary of the frozen part if `trained`, submodules of the backbone's network, are trained.
 
     All other submodules are frozen. A step is trained if it has weights of a trained submodule or follows a trained
     step. Return None if nothing is frozen, or if an output of the frozen part is not a tensor with one row per image.
+    `graph` is that of the backbone, where it was traced already.
     """
-    graph = trace(backbone)
+    graph = trace(backbone, shares_weights=True) if graph is None else graph
     size = backbone.transform.crop_size
     with torch.no_grad():
         ShapeProp(graph).propagate(torch.zeros(2, 3, size, size))

@@ -8,7 +8,10 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import NoReturn
+
+TYPE_CHECKING = False  # as that of typing, which takes a third as long to import as all of this
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 ADDRESS = "GRAFTLINE_WARM"  # the socket of `tasks.stage.warm`
 # a shell and DVC set these anew for each program; no result depends on them
@@ -25,7 +28,6 @@ def hand_over(package: str) -> None:
     words = sys.orig_argv[1:]
     if not address or sys.argv[:1] != ["-m"] or words[:1] != ["-m"] or not words[1].startswith("tasks."):
         return
-    import json
     import socket
 
     from tasks.machine.lifeline import die_with_parent
@@ -43,7 +45,7 @@ def hand_over(package: str) -> None:
         try:
             connection.connect(address)
             socket.send_fds(connection, [b" "], [0, 1, 2])
-            connection.sendall(json.dumps(request).encode() + b"\n")
+            connection.sendall(repr(request).encode() + b"\n")  # json takes longer to import
             answer = connection.makefile("rb")
             first = answer.readline()
         except OSError:
@@ -63,7 +65,7 @@ def hand_over(package: str) -> None:
     os._exit(status)
 
 
-def _refuse() -> NoReturn:
+def _refuse() -> "NoReturn":
     from tasks.machine.failures import Failure, write_failure
 
     error = "the code below tasks/ changed while the stages ran: run again; what was finished is kept"

@@ -108,8 +108,14 @@ def checked(section: type[Section], content: Any) -> Section:
 
     Raises pydantic's ValidationError unless every key is there, no other one is, and every value has its type.
     """
-    value: Section = TypeAdapter(_strict(section)).validate_python(content)
+    value: Section = checker(section).validate_python(content)
     return value
+
+
+@cache
+def checker(section: Any) -> TypeAdapter[Any]:
+    """Return the check of a section's content, or of all sections. To make it takes longer than to check."""
+    return TypeAdapter(_strict(section))
 
 
 def section(params: Params, name: str) -> Any:

@@ -8,10 +8,10 @@ verb does without this process. Where the code computes something else by now, t
 result under the digest of the code that this process began with.
 """
 
+import ast
 import atexit
 import gc
 import importlib
-import json
 import os
 import runpy
 import selectors
@@ -21,6 +21,7 @@ import struct
 import subprocess
 import sys
 import threading
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,9 +75,9 @@ class Forks:
         asker.settimeout(SECONDS)
         request: dict[str, Any] | None = None
         streams: list[int] = []
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, SyntaxError):
             _, streams, _, _ = socket.recv_fds(asker, 1, 3)
-            request = json.loads(asker.makefile("rb").readline())
+            request = ast.literal_eval(asker.makefile(encoding="utf-8").readline())
         is_ours = request is not None and len(streams) == 3 and self.is_ours(asker, request)
         now = code() if is_ours else {}
         if request is None or not is_ours or now != self.code or not _import(request["verb"]):
@@ -177,6 +178,8 @@ def _import(verb: str) -> bool:
     try:
         importlib.import_module(verb)
         digest(verb)  # which keeps the parsed files: no fork parses them again
+        if params := sys.modules.get("tasks.stage.params"):
+            params.checker(params.Params)
     except (Exception, SystemExit):
         return False
     return True
@@ -193,6 +196,7 @@ def _fork() -> int:
 
 def _become(request: dict[str, Any]) -> NoReturn:
     """Run the verb in this fork, which then ends as the verb does."""
+    weakref.finalize._registry.clear()  # type: ignore[attr-defined]  # the parent ends what its imports made
     os.environ.update(request["environment"])  # variables that the imports set stay
     die_with_parent()
     os.chdir(request["folder"])

@@ -5,10 +5,10 @@ rejected, however few samples there are.
 """
 
 import numpy as np
-from scipy.stats import norm
 
 from tasks.gate.floor import least_share, p_value_of_floor
 from tasks.metrics.accuracy import design_effect
+from tasks.metrics.distributions import normal_quantile
 from tasks.metrics.significance import (
     POWER,
     by_group,
@@ -35,12 +35,12 @@ def test_accuracy_is_above_the_floor(metrics, heldout, candidate, groups, params
         errors = candidate["error"][rows].to_numpy()
         rests = by_group(errors - errors.mean(), np.unique(groups[rows], return_inverse=True)[1])
         standard_error = float(np.sqrt((rests**2).sum())) / len(errors)
-        margin = float(norm.isf(level)) * standard_error  # chance explains so much
+        margin = -normal_quantile(level) * standard_error  # chance explains so much
         rule(
             f"{target} mean error beside a ceiling of {ceiling:g}",
             errors.mean(),
             at_most=ceiling + margin,
-            smallest_detectable=float(norm.ppf(POWER)) * standard_error + margin,
+            smallest_detectable=normal_quantile(POWER) * standard_error + margin,
             parameter="max_error",
             unit=units[target],
         )
@@ -77,13 +77,13 @@ def test_confidence_is_calibrated(metrics, heldout, candidate, groups, subject, 
     ceiling = params["max_calibration_error"]
     for target, measured in having("calibration_error", metrics) if ceiling is not None else ():
         low, high = measured["candidate"]["intervals"]["calibration_error"]
-        standard_error = (high - low) / 2 / norm.isf((1 - subject["confidence"]) / 2)
+        standard_error = (high - low) / 2 / -normal_quantile((1 - subject["confidence"]) / 2)
         where = " outside adapted domains" if "num_calibrated" in measured["candidate"] else ""
         rule(
             f"{target} calibration error{where}",
             measured["candidate"]["calibration_error"],
             at_most=ceiling,
-            smallest_detectable=float(norm.ppf(POWER) * standard_error),
+            smallest_detectable=normal_quantile(POWER) * standard_error,
             parameter="max_calibration_error",
         )
     floor, level = params["min_interval_coverage"], false_blocks["floors"] / num_floors(metrics, params)

@@ -36,14 +36,14 @@ from tasks.training.finetuning.do_no_harm import Judged, Verdict, judge
 from tasks.training.finetuning.few_labels import LEAST_STEPS, Layers, fit_heads, vectors_of
 from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.path import HEAD, SHARES, Weights, put, weights_at
-from tasks.training.finetuning.unfreezing import Trained, all_blocks, boundary_of, make_groups, unfrozen_blocks
+from tasks.training.finetuning.unfreezing import Trained, all_blocks, boundary_of, make_groups, unfrozen
 from tasks.training.heads.options import HeadOptions
 from tasks.training.loop.alignment import Alignment, Unlabelled
 from tasks.training.loop.contrast import Contrast
 from tasks.training.loop.fit import EPOCHS_OF_SEED, History, Keeper, fit
 from tasks.training.loop.losses import columns_of
 from tasks.training.loop.schedule import for_samples
-from tasks.training.loop.scores import Inputs, Minibatch, score
+from tasks.training.loop.scores import Inputs, Minibatch, Total, score
 
 logger = logging.getLogger("graftline")
 
@@ -152,8 +152,7 @@ def fine_tune(
     if chosen.device == "cpu":
         keep_freed_memory()
     options = for_modality(options, modality_of(model.backbone))
-    blocks = unfrozen_blocks(model, options.unfreeze)
-    cut = boundary_of(model, options.unfreeze, blocks=blocks)
+    blocks, cut = unfrozen(model, options.unfreeze)
     model.to(chosen.device)  # before it is shared: to move a buffer makes another
     model.to(memory_format=torch.channels_last)  # as the activations lie, and as cuDNN computes bf16
     num_train, size = len(data.train), options.minibatch_size
@@ -164,9 +163,11 @@ def fine_tune(
         if len(rows):  # val may have fewer samples than there are processes
             yield from zip(source.minibatches(rows, None, size=size), torch.split(data.labels[rows], size), strict=True)
 
+    def score_on_val(part: Trained) -> Total:
+        return score(part, val(), targets=targets, is_bf16=is_bf16, peers=peers)
+
     def judge_on_val(part: Trained) -> dict[str, Judged]:
-        total = score(part, val(), targets=targets, is_bf16=is_bf16, peers=peers)
-        return Judged.of(total, model.targets, data.words)
+        return Judged.of(score_on_val(part), model.targets, data.words)
 
     def side_of(rows: Positions) -> tuple[NDArray[np.float32], Tensor]:
         inputs = source.minibatches(rows, None, size=size)
@@ -241,11 +242,12 @@ def fine_tune(
             weight=options.align_weight, learning_rate=options.head_learning_rate, minibatches=unlabelled,
         )  # fmt: skip
     classes = [target for target in targets if isinstance(target, Classes)]
-    judged = {HEAD: judge_on_val(trained)}
+    at_start = score_on_val(trained)
+    judged = {HEAD: Judged.of(at_start, model.targets, data.words)}
     history = fit(
         trained, options, targets=targets, names=list(model.targets), seed=seed, is_bf16=is_bf16,
         groups=make_groups(model, options, blocks=blocks, epochs=epochs), minibatches=train, num_minibatches=total,
-        val_minibatches=val, alignment=alignment, contrast=Contrast(targets=classes) if refit else None,
+        val_minibatches=val, start=at_start, alignment=alignment, contrast=Contrast(targets=classes) if refit else None,
         keeper=keeper, peers=peers, show=show,
     )  # fmt: skip
     merge(model)

@@ -61,42 +61,39 @@ def all_blocks(model: Classifier) -> list[nn.ModuleList]:
     return blocks
 
 
-def unfrozen_blocks(model: Classifier, last: Literal["all"] | int) -> list[nn.ModuleList]:
-    """Return the last blocks among those that the backbone's features come from, from the output to the input.
+def unfrozen(
+    model: Classifier, last: Literal["all"] | int
+) -> tuple[list[nn.ModuleList], Boundary | int | None]:  # fmt: skip
+    """Return the unfrozen blocks, and the boundary between the frozen and the trained part; None if nothing is frozen.
 
-    Blocks behind them would not change the features.
+    The blocks are the last ones that the backbone's features come from, from the output to the input: blocks behind
+    them would not change the features. Of an encoder the boundary is the number of its first trained layer.
 
     Raises:
         ValueError: an encoder has no layers that run one after the other, and not all of it is to be trained.
     """
     blocks = all_blocks(model)[::-1]
-    if not isinstance(model.backbone, Encoder):
-        graph = trace(model.backbone, shares_weights=True)
-        graph.delete_all_unused_submodules()
-        used = {id(parameter) for parameter in graph.parameters()}
-        blocks = [block for block in blocks if any(id(parameter) in used for parameter in block.parameters())]
-    elif not blocks and last != "all":
-        raise ValueError(
-            f"finetune.unfreeze is {last}, but {model.backbone.architecture} has no layers that run one after the "
-            "other: set it to all"
-        )
-    return blocks if last == "all" else blocks[:last]
-
-
-def boundary_of(
-    model: Classifier, last: Literal["all"] | int, *, blocks: list[nn.ModuleList] | None = None
-) -> Boundary | int | None:
-    """Return the boundary between the frozen and the trained part; None where nothing is frozen.
-
-    For an encoder it is the number of its first trained layer. `blocks` is the result of `unfrozen_blocks`, where the
-    caller has it. Raises ValueError as `unfrozen_blocks` does.
-    """
-    if last == "all":
-        return None
-    trained = unfrozen_blocks(model, last) if blocks is None else blocks
     if isinstance(model.backbone, Encoder):
-        return len(all_blocks(model)) - len(trained)
-    return find_boundary(model.backbone, trained)
+        if last == "all":
+            return blocks, None
+        if not blocks:
+            raise ValueError(
+                f"finetune.unfreeze is {last}, but {model.backbone.architecture} has no layers that run one after the "
+                "other: set it to all"
+            )
+        return blocks[:last], len(blocks) - len(blocks[:last])
+    graph = trace(model.backbone, shares_weights=True)
+    graph.delete_all_unused_submodules()
+    used = {id(parameter) for parameter in graph.parameters()}
+    blocks = [block for block in blocks if any(id(parameter) in used for parameter in block.parameters())]
+    if last == "all":
+        return blocks, None
+    return blocks[:last], find_boundary(model.backbone, blocks[:last], graph=graph)
+
+
+def boundary_of(model: Classifier, last: Literal["all"] | int) -> Boundary | int | None:
+    """Return the boundary between the frozen and the trained part, as `unfrozen` does, and raise what it raises."""
+    return None if last == "all" else unfrozen(model, last)[1]
 
 
 def make_groups(

@@ -119,6 +119,7 @@ def fit(
     minibatches: Callable[[int], Iterable[Minibatch]],
     num_minibatches: int,
     val_minibatches: Callable[[], Iterable[Minibatch]],
+    start: Total | None = None,
     alignment: Alignment | None = None,
     contrast: Contrast | None = None,
     keeper: Keeper | None = None,
@@ -140,6 +141,7 @@ def fit(
         is_bf16: whether matrix products are in bfloat16, everything else in float32 (autocast).
         groups: the parameters to train, those of the heads first; all others of the model are frozen.
         minibatches: the number of an epoch -> its minibatches, always the same.
+        start: what the model as it came scored on val, where it was asked already.
         alignment: a term over whole minibatches, beside the loss. Its model takes `with_features`, and then returns the
             features before the logits.
         contrast: a loss of the features, without an alignment. The heads learn from their own loss, which pulls at no
@@ -163,7 +165,8 @@ def fit(
         )  # fmt: skip
         history = state.history
         if not (keeper and state.restore(keeper.load())):
-            state.end_epoch(None, score(model, val_minibatches(), targets=targets, is_bf16=is_bf16, peers=peers))
+            start = start or score(model, val_minibatches(), targets=targets, is_bf16=is_bf16, peers=peers)
+            state.end_epoch(None, start)
         for epoch in range(len(history.epochs), epochs + 1):
             patience = options.patience_epochs
             if patience is not None and epoch - 1 - state.lowest_epoch >= patience:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.workspace.lean import HEAD, replaced
-from tests.kit.programs import run_module
+from tests.kit.programs import git, run_module
 
 ROOT = Path(__file__).parents[3]
 PIPELINE = """
@@ -72,6 +72,21 @@ def test_lock_file_is_what_dvc_writes_by_itself(twins):
     lean, alone = twins(edit)
     assert lean == alone
     assert lean.startswith("# mine")
+
+
+def test_output_that_git_has_come_to_track_since_the_stage_before_is_refused(tmp_path, monkeypatch, dvc):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet")
+    dvc(tmp_path, "init", "--quiet")
+    Path("first").write_text("first", "utf-8")
+    Path("second.sh").write_text("cp copy second && git add -f second\n", "utf-8")
+    copy = "copy: {cmd: cp first copy, deps: [first], outs: [copy]}"
+    second = "second: {cmd: sh second.sh, deps: [copy], outs: [second]}"
+    Path("dvc.yaml").write_text(f"stages: {{{copy}, {second}}}\n", "utf-8")
+    done = run_module("flows.workspace.lean", "dvc", "repro", status=None)
+    assert "output 'second' is already tracked by SCM" in done.stdout + done.stderr
+    assert Path("copy").read_text("utf-8") == "first"
 
 
 def test_entry_takes_the_place_of_the_last_one_or_is_new():

@@ -120,6 +120,18 @@ def test_forked_verb_does_at_its_end_what_python_does(ask):
     assert (facts["error"], facts["status"]) == ("an error\nno number\nin a thread\nregistered\n", 1)
 
 
+def test_what_an_import_made_is_there_for_every_later_verb(project):
+    (project / "tasks/place.py").write_text("import tempfile\nplace = tempfile.TemporaryDirectory()\n", "utf-8")
+    tell = (
+        "import os\nfrom tasks.place import place\nif __name__ == '__main__':\n    print(os.path.isdir(place.name))\n"
+    )
+    (project / "tasks/tell.py").write_text(tell, "utf-8")
+    twice = "import subprocess, sys\nfor _ in range(2):\n    subprocess.run([sys.executable, '-m', 'tasks.tell'])\n"
+    (project / "ask.py").write_text(twice, "utf-8")
+    done = run(sys.executable, "-m", "tasks.stage.warm", "s", sys.executable, "ask.py")
+    assert done.stdout == "True\nTrue\n"
+
+
 def test_verb_runs_by_itself_in_another_environment(ask):
     assert not is_forked(ask(OMP_NUM_THREADS="7"))
 

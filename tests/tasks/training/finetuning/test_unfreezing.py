@@ -4,7 +4,7 @@ import torch
 from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
 from tasks.training.finetuning.options import UnfreezingOptions
-from tasks.training.finetuning.unfreezing import Trained, boundary_of, make_groups, unfrozen_blocks
+from tasks.training.finetuning.unfreezing import Trained, boundary_of, make_groups, unfrozen
 from tasks.training.loop.dropout import Dropout
 
 HEAD_RATE, BACKBONE_RATE = 0.01, 0.002
@@ -32,7 +32,7 @@ def groups_of(model, *, unfreeze=2, is_gradual=False, epochs=8, learning_rate_de
         learning_rate_decay=learning_rate_decay,
         weight_decay=0.1,
     )
-    return make_groups(model, options, blocks=unfrozen_blocks(model, options.unfreeze), epochs=epochs)
+    return make_groups(model, options, blocks=unfrozen(model, options.unfreeze)[0], epochs=epochs)
 
 
 def names(model, group):
@@ -75,7 +75,7 @@ def test_all_of_the_backbone_is_trained_on_request_each_weight_once():
 
 
 def test_more_blocks_than_there_are_is_all_of_them(model):
-    assert len(unfrozen_blocks(model, 1000)) == len(model.backbone.blocks())
+    assert len(unfrozen(model, 1000)[0]) == len(model.backbone.blocks())
     assert boundary_of(model, 1000) is None
     assert boundary_of(model, "all") is None
 
@@ -87,7 +87,7 @@ def test_more_blocks_than_there_are_is_all_of_them(model):
 def test_blocks_behind_the_features_do_not_count(architecture, features, expected):
     """Training them would change nothing."""
     model = classifier(architecture, features=features, image_size=64)
-    [block] = unfrozen_blocks(model, 1)
+    [block], _ = unfrozen(model, 1)
     assert names(model, groups_of(model, unfreeze=1)[1]) == {
         f"backbone.network.{expected}.{name}" for name, _ in block[0].named_parameters()
     }

@@ -108,7 +108,7 @@ def checked(section: type[Section], content: Any) -> Section:
 
     Raises pydantic's ValidationError unless every key is there, no other one is, and every value has its type.
     """
-    value: Section = checker(section).validate_python(content)
+    value: Section = checker(section).validate_python(content)  # type: ignore[arg-type]
     return value
 
 

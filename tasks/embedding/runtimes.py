@@ -5,6 +5,7 @@ A call computes on one core, so that several threads may call at once, and no bi
 
 import io
 import math
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -113,10 +114,21 @@ def onnxruntime_network(content: bytes) -> Network:
     return run
 
 
-def openvino_network(content: bytes, precision: str) -> Network:
-    """Return a function that runs an ONNX file in OpenVINO, with a stream of one thread for each core."""
+def load_openvino() -> Any:
+    """Import OpenVINO, ready for several threads and without its telemetry.
+
+    With telemetry each import reports to Google, writes into the home folder, and forks this process.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # Python finds no such module
     import openvino
 
+    openvino.Type.f32.to_dtype()  # threads that ask for this at once, as the first ones, wait for each other for good
+    return openvino
+
+
+def openvino_network(content: bytes, precision: str) -> Network:
+    """Return a function that runs an ONNX file in OpenVINO, with a stream of one thread for each core."""
+    openvino = load_openvino()
     core = openvino.Core()
     streams = num_cores()
     settings: dict[str, Any] = {

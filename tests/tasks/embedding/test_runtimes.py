@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -163,6 +166,31 @@ def test_file_in_8_bits_that_names_no_number_of_images_is_refused(tmp_path):
 def test_runtime_on_what_it_cannot_compute_with_is_an_error():
     with pytest.raises(ValueError, match=r"which computes on a processor in fp32 or int8, and not on cpu in bf16"):
         plan_of("onnxruntime", precision="bf16")
+
+
+@pytest.mark.skipif(not HAS_OPENVINO, reason="openvino is not installed")
+def test_openvino_reports_to_nobody_and_serves_threads_that_begin_at_once(tmp_path):
+    program = """
+import os, sys, threading
+from tasks.embedding.runtimes import load_openvino
+openvino = load_openvino()
+sys.setswitchinterval(1e-6)
+barrier = threading.Barrier(4)
+def begin():
+    barrier.wait()
+    openvino.Type.f32.to_dtype()
+threads = [threading.Thread(target=begin, daemon=True) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join(20)
+print(sum(thread.is_alive() for thread in threads), sys.modules["openvino_telemetry"], flush=True)
+os._exit(0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"HOME": str(tmp_path)}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout == "0 None\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(HAS_OPENVINO, reason="openvino is installed")

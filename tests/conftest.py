@@ -1,11 +1,11 @@
 """Real projects for the tests: working copies of this repository with a little of the handwritten digits in them."""
 
+import atexit
 import gc
 import importlib
 import os
 import random
 import re
-import shutil
 import subprocess
 import sys
 import warnings
@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import tasks  # noqa: F401  it says how threads wait, before torch starts any
 from benchmarks.kit import small_project
 from tests.kit.programs import SECONDS, run_module
-from tests.kit.sharing import made_once
+from tests.kit.sharing import copied, made_once, packed
 from tests.kit.warm_starts import warm_starts
 
 ROOT = Path(__file__).parent.parent
@@ -75,7 +75,8 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 def pytest_unconfigure() -> None:
-    gc.unfreeze()  # else some modules report at exit that they leak
+    # else some modules report at exit that they leak; not now, because pytest still collects garbage twice
+    atexit.register(gc.unfreeze)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -182,6 +183,7 @@ def finished(put_batch, set_param, dvc, tmp_path_factory) -> Path:
         dvc(workspace, "repro")
         dvc(workspace, "push")
         commit(workspace, "first run")
+        packed(workspace)
 
     return made_once(tmp_path_factory, "finished", make) / "workspace"
 
@@ -190,7 +192,7 @@ def finished(put_batch, set_param, dvc, tmp_path_factory) -> Path:
 def project(finished, tmp_path) -> Path:
     """A copy of `finished` that a test may change."""
     copy = tmp_path / "project"
-    shutil.copytree(finished, copy, symlinks=True)
+    copied(finished, copy)
     return copy
 
 

@@ -12,7 +12,10 @@ import copy
 import inspect
 import math
 import operator
-from collections.abc import Sequence
+import sys
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dis import opname
 from math import prod
 from typing import Any
 
@@ -56,39 +59,53 @@ def trace(backbone: Backbone, *, shares_weights: bool = False) -> fx.GraphModule
     The graph has its own copy of the weights unless it shares them. Unlike the backbone, it may run in many threads at
     once.
     """
-    shared = [*backbone.network.parameters(), *backbone.network.buffers()] if shares_weights else []
-    network = copy.deepcopy(backbone.network, memo={id(tensor): tensor for tensor in shared}).eval()
-    for part in network.modules():
-        part._forward_hooks.clear()
-    graph = _graph_of(network, backbone)
-    output = graph.graph.output_node()
+    network = _copied(backbone.network, shares_weights=shares_weights)
+    root, graph = _graph_of(network, backbone)
+    output = graph.output_node()
     # the last node of each part: a part that runs more than once has several keys, but one name in the values
-    stacks = ((node, node.meta.get("nn_module_stack", {}).values()) for node in graph.graph.nodes)
+    stacks = ((node, node.meta.get("nn_module_stack", {}).values()) for node in graph.nodes)
     maps = {name: node for node, stack in stacks for name, _ in stack}
     features = []
     for name in backbone.sources:  # averaged right where the map is made: a later step may write over it
-        with graph.graph.inserting_after(maps[name]):
-            features.append(graph.graph.call_function(mean_over_positions, (maps[name],), backbone.order_of(name)))
-    with graph.graph.inserting_before(output):
-        joined = graph.graph.call_function(torch.cat, (features, 1)) if features else output.args[0]
-        output.args = (graph.graph.call_method("flatten", (joined, 1)),)
+        with graph.inserting_after(maps[name]):
+            features.append(graph.call_function(mean_over_positions, (maps[name],), backbone.order_of(name)))
+    with graph.inserting_before(output):
+        joined = graph.call_function(torch.cat, (features, 1)) if features else output.args[0]
+        output.args = (graph.call_method("flatten", (joined, 1)),)
     if backbone.flip or backbone.resolutions:
         graph = _of_all_views(graph, backbone)
     if backbone.power != 1:
-        output = graph.graph.output_node()
-        with graph.graph.inserting_before(output):
-            output.args = (graph.graph.call_function(signed_power, (output.args[0], backbone.power)),)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-    return graph
+        output = graph.output_node()
+        with graph.inserting_before(output):
+            output.args = (graph.call_function(signed_power, (output.args[0], backbone.power)),)
+    graph.owning_module = root  # type: ignore[assignment]  # whose parts it asks whether they do more than compute
+    graph.eliminate_dead_code()
+    if isinstance(root, fx.GraphModule) and root.graph is graph:
+        root.recompile()
+        return root
+    return fx.GraphModule(root, graph)
 
 
-def _graph_of(network: nn.Module, backbone: Backbone) -> fx.GraphModule:
-    """Return a graph of the network: torch.fx traces torchvision's and timm's, torch.export those of transformers."""
+def _copied(network: nn.Module, *, shares_weights: bool) -> nn.Module:
+    """Return a copy of a network, without hooks on its outputs and in evaluation mode."""
+    shared = [*network.parameters(), *network.buffers()] if shares_weights else []
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in shared}
+    for part in network.modules():  # each has many dictionaries of no hooks, to copy which would take most of the time
+        own = (value for value in vars(part).values() if type(value) is OrderedDict)
+        memo |= {id(hooks): OrderedDict() for hooks in own if not hooks or hooks is part._forward_hooks}
+    return copy.deepcopy(network, memo).eval()
+
+
+def _graph_of(network: nn.Module, backbone: Backbone) -> tuple[nn.Module, fx.Graph]:
+    """Return a graph of the network, and the module that has its parts.
+
+    torch.fx traces torchvision's and timm's networks, torch.export those of transformers.
+    """
     if backbone.library == "transformers":
-        return export_graph(network, image_size=backbone.transform.crop_size)
+        exported = export_graph(network, image_size=backbone.transform.crop_size)
+        return exported, exported.graph
     if backbone.library == "torchvision":
-        return fx.GraphModule(network, _Tracer(autowrap_modules=(math, ops)).trace(network))
+        return network, _Tracer(autowrap_modules=(math, ops)).trace(network)
     from tasks.models.timm_networks import untraced
 
     leaves, functions = untraced()
@@ -100,17 +117,17 @@ def _graph_of(network: nn.Module, backbone: Backbone) -> fx.GraphModule:
     for node in list(graph.nodes):
         if node.target is torch._assert:  # of sizes that never change here; it would keep steps from being fused
             graph.erase_node(node)
-    return fx.GraphModule(network, graph)
+    return network, graph
 
 
-def _of_all_views(graph: fx.GraphModule, backbone: Backbone) -> fx.GraphModule:
+def _of_all_views(graph: fx.Graph, backbone: Backbone) -> fx.Graph:
     """Return a graph that runs every step of another on each resolution and mirror image, and joins the features."""
     whole = fx.Graph()
     images = whole.placeholder("images")
-    [own_images] = [node for node in graph.graph.nodes if node.op == "placeholder"]
+    [own_images] = [node for node in graph.nodes if node.op == "placeholder"]
 
     def features_of(seen: fx.Node) -> Any:
-        return whole.graph_copy(graph.graph, {own_images: seen})
+        return whole.graph_copy(graph, {own_images: seen})
 
     parts = []
     for size in (*backbone.resolutions, None):
@@ -121,7 +138,7 @@ def _of_all_views(graph: fx.GraphModule, backbone: Backbone) -> fx.GraphModule:
             features = whole.call_function(mean_of_two, (features, others))
         parts.append(features)
     whole.output(whole.call_function(torch.cat, (parts, 1)))
-    return fx.GraphModule(graph, whole)
+    return whole
 
 
 def fold(graph: fx.GraphModule) -> None:
@@ -309,8 +326,21 @@ def _replace(graph: fx.GraphModule, nodes: list[fx.Node], new: fx.Node) -> None:
         graph.graph.erase_node(node)
 
 
+class _Proxy(fx.Proxy):
+    def __iter__(self) -> Iterator[fx.Proxy]:
+        """Unpack as torch does, but read one instruction of the function that unpacks instead of all."""
+        frame = sys._getframe(1)
+        operation, count = frame.f_code.co_code[frame.f_lasti :][:2]
+        if opname[operation] == "UNPACK_SEQUENCE":
+            return (self[place] for place in range(count))  # type: ignore[index]
+        return self.tracer.iter(self)
+
+
 class _Tracer(fx.Tracer):
     leaves: tuple[type[nn.Module], ...] = ()
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, (*IDENTITIES, *self.leaves)) or super().is_leaf_module(m, module_qualified_name)

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import certifi
 import pytest
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
@@ -14,7 +15,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from benchmarks.kit.prefect_server import prefect_server
 from flows.workspace.working_copy import make_workspace
 from tests.kit.programs import run_module
-from tests.kit.sharing import made_once
+from tests.kit.sharing import copied, made_once, packed
 
 ROOT = Path(__file__).parents[2]
 MEMORY = Path("/dev/shm")
@@ -22,8 +23,18 @@ CHANGED = ("backbone_learning_rate", 0.0001)  # of fine-tuning
 
 
 @pytest.fixture(scope="session", autouse=True)
-def starts(warm):
-    """Each door, and each program that a flow runs, starts warm."""
+def starts(warm, tmp_path_factory):
+    """Each door, and each program that a flow runs, starts warm.
+
+    It trusts one of the world's authorities, because each client of Prefect reads all that it trusts.
+    """
+    first, end, _ = Path(certifi.where()).read_text("utf-8").partition("-----END CERTIFICATE-----\n")
+    trusted = tmp_path_factory.mktemp("trusted") / "one.pem"
+    trusted.write_text(first + end, "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SSL_CERT_FILE", "PREFECT_API_SSL_CERT_FILE"):  # of httpx, and of Prefect
+            patch.setenv(name, str(trusted))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +65,7 @@ def new_home(tmp_path_factory) -> Iterator[Callable[[], Path]]:
         run_module("prefect", "server", "database", "upgrade", "--yes", env=environment)
 
     def copy() -> Path:
-        return shutil.copytree(template, Path(tempfile.mkdtemp(dir=place)) / "home")
+        return copied(template, Path(tempfile.mkdtemp(dir=place)) / "home")
 
     template = made_once(tmp_path_factory, "prefect", make) / "home"
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None, ignore_cleanup_errors=True) as place:
@@ -69,7 +80,7 @@ def undisturbed(finished, new_home, set_param, tmp_path_factory):
     """
 
     def make(place: Path) -> None:
-        project = shutil.copytree(finished, place / "project", symlinks=True)
+        project = copied(finished, place / "project")
         set_param(project, *CHANGED)
         environment = os.environ | {"PREFECT_HOME": str(new_home())}
         done = run_module("flows.retrain", cwd=project, env=environment)
@@ -88,16 +99,19 @@ def stale(project, set_param):
 @pytest.fixture(scope="session")
 def empty_project(tmp_path_factory):
     """A project without data. Copy it, never change it."""
-    workspace = tmp_path_factory.mktemp("empty") / "workspace"
-    make_workspace(ROOT, workspace)
-    return workspace
+
+    def make(place: Path) -> None:
+        make_workspace(ROOT, place / "workspace")
+        packed(place / "workspace")
+
+    return made_once(tmp_path_factory, "empty", make) / "workspace"
 
 
 @pytest.fixture
 def workspace(empty_project, tmp_path, monkeypatch):
     """A project of the test's own. The test runs in it."""
     copy = tmp_path / "workspace"
-    shutil.copytree(empty_project, copy, symlinks=True)
+    copied(empty_project, copy)
     monkeypatch.chdir(copy)
     return copy
 

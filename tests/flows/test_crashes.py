@@ -23,6 +23,7 @@ from benchmarks.kit.process_tree import descendants, is_running
 from flows.workspace.hold import only_writer
 from flows.workspace.paths import stages
 from tests.kit.programs import SECONDS, run
+from tests.kit.sharing import copied
 from tests.kit.verbs import run_verb
 from tests.kit.warm_starts import KINDS, STAGES
 from tests.kit.watching import until
@@ -110,7 +111,7 @@ def retrained(server, warm_starts):
 
 @pytest.fixture
 def copy_of_undisturbed(undisturbed, tmp_path):
-    return shutil.copytree(undisturbed / "project", tmp_path / "copy", symlinks=True)
+    return copied(undisturbed / "project", tmp_path / "copy")
 
 
 @pytest.fixture(scope="session")
@@ -306,7 +307,7 @@ def small_disk(tmp_path):
 
 def test_run_on_a_disk_that_fills_up_says_so_and_the_next_one_finishes_it(stale, expected, retrained, small_disk):
     """Early or late in all that the run writes: the stages, DVC and its cache."""
-    project = shutil.copytree(stale, small_disk / "project", symlinks=True)
+    project = copied(stale, small_disk / "project")
     ballast = small_disk / "ballast"
     for kilobytes in (4, 300):
         ballast.unlink(missing_ok=True)

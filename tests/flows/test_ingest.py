@@ -27,6 +27,7 @@ from flows.workspace.batches import listed, tracked
 from flows.workspace.hold import LOCK, only_writer
 from tasks.data.manifest.batches import read_batches
 from tests.kit.programs import SECONDS, git
+from tests.kit.sharing import copied
 from tests.kit.watching import until
 
 pytestmark = [
@@ -65,7 +66,7 @@ def events(batch):
 def taken(prefect_api, empty_project, tmp_path_factory):
     """A project that took a batch, and the landing. Copy both, never change them."""
     place = tmp_path_factory.mktemp("taken")
-    shutil.copytree(empty_project, place / "workspace", symlinks=True)
+    copied(empty_project, place / "workspace")
     for path, content_of_file in FILES.items():
         (place / "landing" / path).parent.mkdir(parents=True, exist_ok=True)
         (place / "landing" / path).write_bytes(content_of_file)
@@ -81,7 +82,7 @@ def taken(prefect_api, empty_project, tmp_path_factory):
 @pytest.fixture
 def again(taken, tmp_path, monkeypatch):
     """A copy of `taken` that the test runs in. Returns its landing."""
-    shutil.copytree(taken, tmp_path / "copy", symlinks=True)
+    copied(taken, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy/workspace")
     return tmp_path / "copy/landing"
 

@@ -18,6 +18,7 @@ from tasks.data.admission.options import Split
 from tasks.data.admission.splits import side_of
 from tasks.data.samples.samples import sample_id
 from tests.kit.programs import git, run_module
+from tests.kit.sharing import copied
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,7 +70,7 @@ def mixed(finished, tmp_path_factory, dvc, digits):
     DVC makes symbolic links of the new batches, and of all that this run makes. The batch `copy` holds a mirrored copy
     of a held-out sample, which is itself drawn to train.
     """
-    project = shutil.copytree(finished, tmp_path_factory.mktemp("mixed") / "project", symlinks=True)
+    project = copied(finished, tmp_path_factory.mktemp("mixed") / "project")
     raw = project / "data/raw"
     pictures = {name: sorted((digits / name).iterdir())[30:90] for name in map(str, range(10))}
     (raw / "table").mkdir()
@@ -203,14 +204,14 @@ def test_change_of_a_gate_tolerance_reruns_regression_and_report_alone(project, 
 @pytest.fixture(scope="module")
 def promoted(finished, tmp_path_factory):
     """The project after its candidate was put in use. Copy it, never change it."""
-    project = shutil.copytree(finished, tmp_path_factory.mktemp("promoted") / "project", symlinks=True)
+    project = copied(finished, tmp_path_factory.mktemp("promoted") / "project")
     run_module("flows.promote", cwd=project)
     return project
 
 
 @pytest.fixture
 def in_use(promoted, tmp_path):
-    return shutil.copytree(promoted, tmp_path / "project", symlinks=True)
+    return copied(promoted, tmp_path / "project")
 
 
 def test_model_in_use_is_compared_on_todays_heldout_samples(in_use, dvc):

@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +23,7 @@ from benchmarks.kit.process_tree import is_running
 from benchmarks.kit.small_project import put_batch
 from tests.kit import programs
 from tests.kit.programs import SECONDS
+from tests.kit.sharing import copied
 from tests.kit.watching import Server, die_with_the_tests, hurried, processes_in, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -195,7 +195,7 @@ def probe(file: str):
 
 def test_child_of_a_served_run_has_no_folder_of_the_flow_on_its_path(server, empty_project, landing, tmp_path):
     """multiprocessing hands the parent's path to the child, with all that the loading of the flow left in it."""
-    workspace = shutil.copytree(empty_project, tmp_path / "workspace", symlinks=True)
+    workspace = copied(empty_project, tmp_path / "workspace")
     (workspace / "flows/probe.py").write_text(PROBE, "utf-8")
     plan = yaml.safe_load((workspace / "prefect.yaml").read_text("utf-8"))
     [deployment, _] = plan["deployments"]

@@ -1,4 +1,4 @@
-"""What the workers of pytest-xdist make once and use together."""
+"""What the workers of pytest-xdist make once and use together, and copies of it."""
 
 import fcntl
 import shutil
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.kit.programs import git, run
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
@@ -21,3 +23,15 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
             make(place)
             made.touch()
     return place
+
+
+def copied(folder: Path, place: Path) -> Path:
+    """Copy a folder to a place, and return the place. `cp` takes a third of Python's time for thousands of files."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    run("cp", "--archive", "--no-target-directory", folder, place)
+    return place
+
+
+def packed(workspace: Path) -> None:
+    """Let git keep all objects of a workspace in one file: they are most of the files that its copies would copy."""
+    git("repack", "-a", "-d", "--quiet", folder=workspace)

@@ -1,7 +1,6 @@
 """Tools for tests of a served project: a real Prefect server seen from outside, and a project in a hurry."""
 
 import ctypes
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import yaml
 
 from flows.server.password import CLIENT
 from tests.kit.programs import SECONDS
+from tests.kit.sharing import copied
 
 ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 ASKING_SECONDS = 0.5  # between two questions to a server, which spends 15 ms on each
@@ -49,7 +49,7 @@ def processes_in(folder: Path) -> dict[int, str]:
 
 def hurried(project: Path, target: Path, *, seconds: int) -> Path:
     """A copy of it in which the landing is looked at so often; prefect.yaml has 60 s. Each look is a process."""
-    shutil.copytree(project, target, symlinks=True)
+    copied(project, target)
     plan = yaml.safe_load((target / "prefect.yaml").read_text("utf-8"))
     retrain, ingest = plan["deployments"]
     retrain["schedules"][0]["cron"] = NO_NIGHT

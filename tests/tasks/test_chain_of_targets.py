@@ -60,6 +60,7 @@ def chain(tmp_path_factory, great_expectations):
         tmp_path_factory.mktemp("targets"),
         validate_=replace(params.validate_, targets=KINDS, min_samples_per_class=5),
         backbone=replace(params.backbone, features=["stage2", "conv5"], power=0.5, resolutions=[24]),
+        train_head=replace(params.train_head, l2_strengths=[0.002, 0.02]),
         finetune=replace(params.finetune, epochs=2, num_views=1),
         evaluate=replace(params.evaluate, num_resamples=50),
     )

@@ -146,16 +146,16 @@ def epochs_kept(workspace):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"epochs": 12},
-        {"epochs": 12, "unfreeze": 3, "gradual": True, "averaging": 0.9, "mixup": 0.3, "cache_gigabytes": 0.0},
+        {"epochs": 8},
+        {"epochs": 8, "unfreeze": 3, "gradual": True, "averaging": 0.9, "mixup": 0.3, "cache_gigabytes": 0.0},
     ],
 )
 def test_run_that_was_killed_goes_on_to_the_same_bytes(inputs, workspace, shell, changes):
     """In the midst of an epoch, with all its blocks unfrozen or one by one."""
     put_params(workspace, **changes)
-    kill_when(workspace, lambda: epochs_kept(workspace) >= 3)
+    kill_when(workspace, lambda: epochs_kept(workspace) >= 2)
     stopped = epochs_kept(workspace)
-    assert 3 <= stopped < 12
+    assert 2 <= stopped < 8
     assert not (workspace / "out").exists()
     done = shell("finetune", *arguments())
     assert done.status == 0, done.stderr
@@ -163,7 +163,7 @@ def test_run_that_was_killed_goes_on_to_the_same_bytes(inputs, workspace, shell,
     assert checkpoints(workspace) == []
     undisturbed = shell("finetune", *arguments(out="fresh", scratch="another"))
     assert undisturbed.status == 0, undisturbed.stderr
-    assert "epoch 1/12" in undisturbed.stderr
+    assert "epoch 1/8" in undisturbed.stderr
     assert outputs(workspace, "out") == outputs(workspace, "fresh")
 
 

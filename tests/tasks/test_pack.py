@@ -22,7 +22,7 @@ from tasks.data.samples.text_cells import read_text
 from tasks.pack import parts, run, swapped
 from tasks.prediction.inputs import find_inputs, read_input
 from tasks.stage.params import load_params
-from tests.kit.chain import ROOT, Chain
+from tests.kit.chain import FEW_FEATURES, ROOT, Chain
 
 PACK = PackOptions(pack_above=10, shard_megabytes=1)
 
@@ -75,8 +75,12 @@ def packed(tmp_path):
 
 
 def test_packed_batch_gives_every_stage_the_same_bytes(tmp_path, great_expectations):
-    short = replace(load_params(ROOT / "params.yaml").finetune, epochs=1)
-    loose, packed = (Chain(tmp_path / name, finetune=short) for name in ("loose", "packed"))
+    params = load_params(ROOT / "params.yaml")
+    short = {
+        "backbone": replace(params.backbone, **FEW_FEATURES),
+        "finetune": replace(params.finetune, epochs=1, num_views=1),
+    }
+    loose, packed = (Chain(tmp_path / name, **short) for name in ("loose", "packed"))
     for chain in (loose, packed):
         write_digits(chain.data / "raw/first")
         if chain is packed:

@@ -24,6 +24,7 @@ from tasks.models.description import with_digest
 from tasks.models.weights import load_backbone
 from tests.kit.plain import plain_probabilities
 from tests.kit.programs import git, run_module, running
+from tests.kit.sharing import copied
 
 NAMES = ["cat", "dog"]
 
@@ -75,7 +76,7 @@ def describe_candidate(project, **changes):
 def evaluated(empty_project, dvc, tmp_path_factory):
     """A project with an accepted candidate, a small untrained network. Copy it, never change it."""
     copy = tmp_path_factory.mktemp("evaluated") / "project"
-    shutil.copytree(empty_project, copy, symlinks=True)
+    copied(empty_project, copy)
     remote = tmp_path_factory.mktemp("remote")
     with (copy / ".dvc/config").open("a") as config:
         config.write(f"    remote = store\n['remote \"store\"']\n    url = {remote}\n")
@@ -116,7 +117,7 @@ def evaluated(empty_project, dvc, tmp_path_factory):
 @pytest.fixture
 def project(evaluated, tmp_path):
     copy = tmp_path / "project"
-    shutil.copytree(evaluated, copy, symlinks=True)
+    copied(evaluated, copy)
     return copy
 
 
@@ -124,7 +125,7 @@ def project(evaluated, tmp_path):
 def promoted(evaluated, tmp_path_factory):
     """A project whose first candidate is in use. Copy it, never change it."""
     copy = tmp_path_factory.mktemp("promoted") / "project"
-    shutil.copytree(evaluated, copy, symlinks=True)
+    copied(evaluated, copy)
     assert "agrees with evaluate on 4 predictions" in promote(copy)
     return copy
 
@@ -132,7 +133,7 @@ def promoted(evaluated, tmp_path_factory):
 @pytest.fixture
 def in_use(promoted, tmp_path):
     copy = tmp_path / "project"
-    shutil.copytree(promoted, copy, symlinks=True)
+    copied(promoted, copy)
     return copy
 
 
@@ -140,7 +141,7 @@ def in_use(promoted, tmp_path):
 def forced(promoted, dvc, tmp_path_factory):
     """`promoted`, pushed, after another candidate was forced into use. Copy it, never change it."""
     copy = tmp_path_factory.mktemp("forced") / "project"
-    shutil.copytree(promoted, copy, symlinks=True)
+    copied(promoted, copy)
     dvc(copy, "push")
     change_candidate(copy)
     promote(copy, "--force", "--why", "the camera changed")
@@ -150,7 +151,7 @@ def forced(promoted, dvc, tmp_path_factory):
 @pytest.fixture
 def second_in_use(forced, tmp_path):
     copy = tmp_path / "project"
-    shutil.copytree(forced, copy, symlinks=True)
+    copied(forced, copy)
     return copy
 
 
@@ -270,7 +271,7 @@ def test_forced_candidate_of_another_description_has_no_verdict_in_the_log(proje
 def put_in_use(evaluated, dvc, tmp_path_factory):
     """A project with a promoted candidate: no file of its run was committed, v4 was taken, DVC stages files itself."""
     copy = tmp_path_factory.mktemp("put-in-use") / "project"
-    shutil.copytree(evaluated, copy, symlinks=True)
+    copied(evaluated, copy)
     with (copy / "dvc.lock").open("a") as lock:
         lock.write("# as the run left it\n")
     with (copy / "data/decisions.jsonl").open("a") as decisions:

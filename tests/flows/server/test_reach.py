@@ -5,7 +5,6 @@ One real server, started as a person does: in a project's folder, whose prefect.
 
 import json
 import os
-import shutil
 import stat
 import sys
 import threading
@@ -18,6 +17,7 @@ import pytest
 from benchmarks.kit.prefect_server import prefect_server
 from flows.server.password import CLIENT, SERVER, make_password
 from tests.kit.programs import SECONDS, run, run_module
+from tests.kit.sharing import copied
 from tests.kit.warm_starts import DOORS
 from tests.kit.watching import Server
 
@@ -31,7 +31,7 @@ DEPLOY = "from flows.server.deployments import read_deployments; [plan.apply() f
 def project(empty_project, tmp_path_factory):
     """A project with a password."""
     place = tmp_path_factory.mktemp("guarded") / "project"
-    shutil.copytree(empty_project, place, symlinks=True)
+    copied(empty_project, place)
     make_password(place / ".env")
     return place
 

@@ -13,6 +13,7 @@ from flows.workspace.dvc import DvcError
 from flows.workspace.git import BY_GATE, RefusedError
 from flows.workspace.working_copy import commit
 from tests.kit import programs
+from tests.kit.sharing import copied
 
 pytestmark = [
     # Prefect's server and client cause these at shut-down
@@ -70,7 +71,7 @@ def template(empty_project, tmp_path_factory, dvc):
     """A workspace whose stage ran; beside it the remotes `hub.git` and `mount/store`. Copy it, never change it."""
     place = tmp_path_factory.mktemp("template")
     workspace = place / "workspace"
-    shutil.copytree(empty_project, workspace, symlinks=True)
+    copied(empty_project, workspace)
     (workspace / "dvc.yaml").write_text(PIPELINE, "utf-8")
     (workspace / "judge.sh").write_text(JUDGE, "utf-8")
     (workspace / "verdict.json").write_text(json.dumps({"candidate": CANDIDATE, "verdict": "accepted"}), "utf-8")
@@ -87,7 +88,7 @@ def template(empty_project, tmp_path_factory, dvc):
 @pytest.fixture
 def made(template, before, tmp_path, monkeypatch):
     """A copy that a test runs in and may change. Its run is committed here and not published."""
-    shutil.copytree(template, tmp_path, symlinks=True, dirs_exist_ok=True)
+    copied(template, tmp_path)
     monkeypatch.setenv("GRAFTLINE_RETRY_SECONDS", "0.1,0.1")
     monkeypatch.chdir(tmp_path / "workspace")
     commit_run(log=lambda line: None)

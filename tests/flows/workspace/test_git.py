@@ -12,6 +12,7 @@ from flows.in_use.promotion import name_in_tags
 from flows.workspace.git import changed_files, differing, fetch_lacking, push_to_git, record_in_git
 from flows.workspace.hold import only_writer
 from tests.kit.programs import git, run
+from tests.kit.sharing import copied
 
 FIND_MODEL = """
 from dvc.repo import Repo
@@ -68,7 +69,7 @@ def below(workspace, tmp_path, monkeypatch):
     """A project in the folder `svc` of a larger repository. The test runs in it."""
     larger = tmp_path / "larger"
     shutil.rmtree(workspace / ".git")
-    shutil.copytree(workspace, larger / "svc", symlinks=True)
+    copied(workspace, larger / "svc")
     (larger / "other.txt").write_text("other", "utf-8")
     git("init", "--quiet", larger)
     git("add", "--all", folder=larger)

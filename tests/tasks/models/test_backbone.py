@@ -38,7 +38,6 @@ ARCHITECTURES = {
     "swin_v2_t": ("head", 64, 768, 768),
     "vgg11": ("classifier.6", 64, 4096, 512),
     "vit_b_32": ("heads.head", 224, 768, 768),
-    "wide_resnet50_2": ("fc", 64, 2048, 2048),
 }
 SMALL = "shufflenet_v2_x0_5"
 

@@ -96,18 +96,17 @@ def test_project_with_pairs_turned_off_names_no_pairs_and_trains_its_last_layers
     assert any("embeddings" in name for name in same)
 
 
-def test_same_bytes_on_one_core_and_two_and_after_a_kill(few, monkeypatch):
-    for number in (1, 2):
-        monkeypatch.setattr(cores, "num_cores", lambda number=number: number)
-        run(few, f"cores-{number}")
-    assert files(few, "cores-1") == files(few, "cores-2")
+def test_same_bytes_on_one_core_and_on_two_after_a_kill(few, monkeypatch):
+    monkeypatch.setattr(cores, "num_cores", lambda: 1)
+    run(few, "undisturbed")
+    monkeypatch.setattr(cores, "num_cores", lambda: 2)
     with monkeypatch.context() as patch:
         patch.setattr(finetune, "Checkpoint", KilledAfter)
         with pytest.raises(KilledError):
             run(few, "killed")
     shutil.rmtree(few["raw"].parent / "killed", ignore_errors=True)
     run(few, "killed")
-    assert files(few, "killed") == files(few, "cores-1")
+    assert files(few, "killed") == files(few, "undisturbed")
 
 
 def test_few_labels_train_from_the_backbone_although_a_model_is_in_use(few, caplog):

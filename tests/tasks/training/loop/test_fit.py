@@ -956,25 +956,32 @@ def two_labels(minibatches):
     return made
 
 
+def train_both_halves(group, answers):
+    """Train one half in this process and the other in a fork of it, which need not import torch again."""
+    context = multiprocessing.get_context("fork")
+    other = context.Process(target=train_own_halves, args=(1, group, answers[1]), daemon=True)
+    other.start()
+    train_own_halves(0, group, answers[0])
+    other.join(SECONDS)
+
+
 @pytest.fixture(scope="module")
 def halves(tmp_path_factory):
     """Return what each of two processes trained."""
     group = f"file://{tmp_path_factory.mktemp('group')}/group"
     context = multiprocessing.get_context("spawn")  # torch's threads do not outlive a fork
     readers, writers = zip(*(context.Pipe(duplex=False) for _ in range(2)), strict=True)
-    processes = [
-        context.Process(target=train_own_halves, args=(rank, group, writer)) for rank, writer in enumerate(writers)
-    ]
+    process = context.Process(target=train_both_halves, args=(group, writers))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLOO_SOCKET_IFNAME", "lo")
-        for process, writer in zip(processes, writers, strict=True):
-            process.start()
-            writer.close()  # so that the end of a process is the end of its answer
+        process.start()
+    for writer in writers:
+        writer.close()  # so that the end of the processes is the end of their answers
     answers = []
-    for process, reader in zip(processes, readers, strict=True):
+    for reader in readers:
         assert reader.poll(SECONDS)
         answers.append(reader.recv())
-        process.join(SECONDS)
+    process.join(SECONDS)
     return answers
 
 

@@ -90,9 +90,10 @@ def read_index_once() -> None:
     known: dict[State, list[bytes]] = {}
 
     def is_tracked(self: DulwichBackend, path: str) -> Any:
-        if not self.repo.has_index():
+        index = self.repo.index_path()
+        if not Path(index).exists():  # in a project that has just become a repository
             return ask(self, path)
-        if (key := state_of(self.repo.index_path())) not in known:
+        if (key := state_of(index)) not in known:
             known[key] = list(self.repo.open_index())
         read = SimpleNamespace(root_dir=self.root_dir, repo=SimpleNamespace(open_index=lambda: known[key]))
         return ask(read, path)

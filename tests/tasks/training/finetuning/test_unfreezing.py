@@ -106,7 +106,8 @@ def test_weights_behind_the_features_are_left_alone():
         groups=groups_of(model, unfreeze="all"), minibatches=lambda epoch: [minibatch], num_minibatches=1,
         val_minibatches=lambda: [minibatch],
     )  # fmt: skip
-    changed = {name.split(".")[2] for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    after = model.state_dict().items()
+    changed = {name.split(".")[2] for name, tensor in after if not torch.equal(tensor, before[name])}
     assert changed == {"weight", "bias", "conv1", "stage2"}
 
 

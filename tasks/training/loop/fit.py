@@ -235,8 +235,8 @@ class _State:
         self.seed = seed
         self.is_bf16 = is_bf16
         # neither a checkpoint nor the weights to keep have others, such as those of a backbone behind its features
-        own = {id(parameter) for parameter in model.parameters()}
-        groups = [replace(group, parameters=[one for one in group.parameters if id(one) in own]) for group in groups]
+        here = {id(parameter) for parameter in model.parameters()}
+        groups = [replace(group, parameters=[one for one in group.parameters if id(one) in here]) for group in groups]
         self.uncertainty = (
             Uncertainty(len(targets)).to(groups[0].parameters[0].device)
             if options.balance == "uncertainty" and len(targets) > 1

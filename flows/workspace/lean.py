@@ -84,20 +84,22 @@ def read_params_once() -> None:
 
 def read_index_once() -> None:
     """Let DVC read git's index only when it has changed, and not for each output."""
-    from scmrepo.git.backend.dulwich import DulwichBackend
+    from dvc.scm import Git
 
-    ask: Any = DulwichBackend.is_tracked
+    ask = Git.is_tracked
     known: dict[State, list[bytes]] = {}
 
-    def is_tracked(self: DulwichBackend, path: str) -> Any:
-        if not self.repo.has_index():
+    def is_tracked(self: Git, path: str) -> Any:
+        git = self.dulwich
+        index = git.repo.index_path()
+        if not Path(index).exists():  # in a project that has just become a repository
             return ask(self, path)
-        if (key := state_of(self.repo.index_path())) not in known:
-            known[key] = list(self.repo.open_index())
-        read = SimpleNamespace(root_dir=self.root_dir, repo=SimpleNamespace(open_index=lambda: known[key]))
-        return ask(read, path)
+        if (key := state_of(index)) not in known:
+            known[key] = list(git.repo.open_index())
+        read = SimpleNamespace(root_dir=git.root_dir, repo=SimpleNamespace(open_index=lambda: known[key]))
+        return type(git).is_tracked(read, path)
 
-    DulwichBackend.is_tracked = is_tracked  # type: ignore[method-assign]
+    Git.is_tracked = is_tracked
 
 
 def state_of(path: str) -> State:

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import repeat
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -139,7 +139,8 @@ def fit(
         options: with a number of epochs and a mixup, see `tasks.training.loop.schedule.for_samples`.
         names: those of several targets, for the log.
         is_bf16: whether matrix products are in bfloat16, everything else in float32 (autocast).
-        groups: the parameters to train, those of the heads first; all others of the model are frozen.
+        groups: the parameters to train, those of the heads first; all others of the model are frozen. Parameters that
+            the model lacks are left alone.
         minibatches: the number of an epoch -> its minibatches, always the same.
         start: what the model as it came scored on val, where it was asked already.
         alignment: a term over whole minibatches, beside the loss. Its model takes `with_features`, and then returns the
@@ -233,6 +234,9 @@ class _State:
         self.targets = targets
         self.seed = seed
         self.is_bf16 = is_bf16
+        # neither a checkpoint nor the weights to keep have others, such as those of a backbone behind its features
+        here = {id(parameter) for parameter in model.parameters()}
+        groups = [replace(group, parameters=[one for one in group.parameters if id(one) in here]) for group in groups]
         self.uncertainty = (
             Uncertainty(len(targets)).to(groups[0].parameters[0].device)
             if options.balance == "uncertainty" and len(targets) > 1

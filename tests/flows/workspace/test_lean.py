@@ -89,6 +89,16 @@ def test_output_that_git_has_come_to_track_since_the_stage_before_is_refused(tmp
     assert Path("copy").read_text("utf-8") == "first"
 
 
+def test_stages_run_in_a_repository_to_which_nothing_was_added_yet(twins):
+    def begin():
+        git("init", "--quiet")
+        Path(".dvc/config").write_text("", "utf-8")
+        land("2026-11")
+
+    lean, alone = twins(begin)
+    assert lean == alone
+
+
 def test_entry_takes_the_place_of_the_last_one_or_is_new():
     other = ENTRY.replace("scan@a", "scan@ab")
     changed = ENTRY.replace("size: 1", "size: 2")

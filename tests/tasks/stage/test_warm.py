@@ -106,9 +106,10 @@ def is_forked(facts):
 
 
 def test_forked_verb_does_what_it_does_by_itself(ask, project):
-    facts = ask("--out", "a b")
+    words = ["--out", "a b", "", "it's \"\\\r\n\u2028", "é\U0001f600", "no UTF-8: \udcff"]
+    facts = ask(*words)
     assert is_forked(facts)
-    assert facts["arguments"] == ["--out", "a b"]
+    assert facts["arguments"] == words
     assert (facts["folder"], facts["stage"]) == (str(project), "tell")
     assert facts["address"] is None  # what the verb starts runs by itself
     assert (facts["error"], facts["status"]) == ("an error\n", 3)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -6,6 +8,7 @@ from tasks.models.weights import load_backbone
 from tasks.training.finetuning.options import UnfreezingOptions
 from tasks.training.finetuning.unfreezing import Trained, boundary_of, make_groups, unfrozen
 from tasks.training.loop.dropout import Dropout
+from tasks.training.loop.fit import PLAIN, fit
 
 HEAD_RATE, BACKBONE_RATE = 0.01, 0.002
 
@@ -91,6 +94,21 @@ def test_blocks_behind_the_features_do_not_count(architecture, features, expecte
     assert names(model, groups_of(model, unfreeze=1)[1]) == {
         f"backbone.network.{expected}.{name}" for name, _ in block[0].named_parameters()
     }
+
+
+def test_weights_behind_the_features_are_left_alone():
+    """A training that resumes has only the weights that the answers come from."""
+    model = classifier(features=["stage2"])
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    minibatch = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)), torch.tensor([[0.0], [1.0]] * 2)
+    fit(
+        Trained(model, None), replace(PLAIN, epochs=1), targets=list(model.targets.values()), seed=0,
+        groups=groups_of(model, unfreeze="all"), minibatches=lambda epoch: [minibatch], num_minibatches=1,
+        val_minibatches=lambda: [minibatch],
+    )  # fmt: skip
+    after = model.state_dict().items()
+    changed = {name.split(".")[2] for name, tensor in after if not torch.equal(tensor, before[name])}
+    assert changed == {"weight", "bias", "conv1", "stage2"}
 
 
 @pytest.mark.parametrize("unfreeze", [0, 1, 3, "all"])

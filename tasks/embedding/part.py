@@ -21,7 +21,7 @@ from tasks.embedding.ready import make_ready
 from tasks.models.bundle import load_bundle
 
 MINIBATCHES_AT_ONCE = 8, 32  # of a part, at least and at most: seconds of work, which the death of a process costs
-PARTS = 16  # of a batch before they grow, so that many processes have work
+PARTS = 256  # of a batch before they grow, so that many processes have work
 COLUMNS = ["batch", "path", "sample_id"]  # of the manifest, which a part consists of
 
 

@@ -32,7 +32,7 @@ from tasks.embedding.part import COLUMNS, EmbedPart, size_of_part
 from tasks.embedding.ready import make_ready
 from tasks.embedding.runtimes import RUNTIMES
 from tasks.machine import sources
-from tasks.machine.cluster import LOCAL, blocks_of, spread_to_cluster
+from tasks.machine.cluster import LOCAL, blocks_of, num_processes, spread_to_cluster
 from tasks.machine.files import whole_file
 from tasks.machine.options import ScaleOptions
 from tasks.machine.progress import progress
@@ -118,8 +118,14 @@ def embed_on_cluster(part: EmbedPart, rows: pd.DataFrame, *, view: StoredView, a
     missing: list[dict[str, str]] = [
         dict(zip(COLUMNS, cells, strict=True)) for cells in rows.iloc[view.missing()][COLUMNS].to_numpy().tolist()
     ]
-    blocks = list(blocks_of(missing, size_of_part(len(missing), minibatch_size=plan.minibatch_size)))
-    counts = spread_to_cluster(blocks, part, address=address, num_gpus=int(plan.device == "cuda"))
+    if not missing:
+        return 0
+    num_gpus = int(plan.device == "cuda")
+    size = size_of_part(
+        len(missing), num_processes=num_processes(address, num_gpus=num_gpus), minibatch_size=plan.minibatch_size
+    )
+    blocks = list(blocks_of(missing, size))
+    counts = spread_to_cluster(blocks, part, address=address, num_gpus=num_gpus)
     new = sum(progress(counts, total=len(blocks), what=f"embed {name}", unit="parts"))
     if lacks := len(view.missing()):
         raise ValueError(

@@ -21,7 +21,7 @@ from tasks.embedding.ready import make_ready
 from tasks.models.bundle import load_bundle
 
 MINIBATCHES_AT_ONCE = 8, 32  # of a part, at least and at most: seconds of work, which the death of a process costs
-PARTS = 256  # of a batch before they grow, so that many processes have work
+PARTS = 4  # of each process at least: one that is slow, or begins late, takes fewer
 COLUMNS = ["batch", "path", "sample_id"]  # of the manifest, which a part consists of
 
 
@@ -91,10 +91,10 @@ def _ready(part: EmbedPart) -> tuple[Embeds, LookStore, SegmentWriter]:
     return embedder, store, store.segment()
 
 
-def size_of_part(num_samples: int, *, minibatch_size: int) -> int:
-    """Return how many samples a part has. Large parts cost a cluster less, small ones keep more processes at work."""
+def size_of_part(num_samples: int, *, num_processes: int, minibatch_size: int) -> int:
+    """Return how many samples a part has. A process waits for its next part, so large parts make it wait less often."""
     least, most = MINIBATCHES_AT_ONCE
-    return minibatch_size * min(max(num_samples // (PARTS * minibatch_size), least), most)
+    return minibatch_size * min(max(num_samples // (PARTS * num_processes * minibatch_size), least), most)
 
 
 def check_recipe(own: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -103,6 +103,16 @@ def spread_to_cluster(
             some = list(islice(remaining, BLOCKS_AT_ONCE))
 
 
+def num_processes(address: str | None, *, num_gpus: int = 0) -> int:
+    """Return the number of blocks that a cluster works on at once. Raises ValueError as `spread_to_cluster` does."""
+    require("ray")
+    import ray
+
+    with joined(address, num_gpus=num_gpus):
+        resources = ray.cluster_resources()
+    return int(resources["GPU"] / num_gpus if num_gpus else resources["CPU"])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Named:
     """A function of a module, with its keyword arguments.

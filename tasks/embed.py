@@ -32,7 +32,7 @@ from tasks.embedding.part import COLUMNS, EmbedPart, size_of_part
 from tasks.embedding.ready import make_ready
 from tasks.embedding.runtimes import RUNTIMES
 from tasks.machine import sources
-from tasks.machine.cluster import LOCAL, blocks_of, num_processes, spread_to_cluster
+from tasks.machine.cluster import LOCAL, blocks_of, joined, num_processes, spread_to_cluster
 from tasks.machine.files import whole_file
 from tasks.machine.options import ScaleOptions
 from tasks.machine.progress import progress
@@ -121,12 +121,13 @@ def embed_on_cluster(part: EmbedPart, rows: pd.DataFrame, *, view: StoredView, a
     if not missing:
         return 0
     num_gpus = int(plan.device == "cuda")
-    size = size_of_part(
-        len(missing), num_processes=num_processes(address, num_gpus=num_gpus), minibatch_size=plan.minibatch_size
-    )
-    blocks = list(blocks_of(missing, size))
-    counts = spread_to_cluster(blocks, part, address=address, num_gpus=num_gpus)
-    new = sum(progress(counts, total=len(blocks), what=f"embed {name}", unit="parts"))
+    with joined(address, num_gpus=num_gpus):
+        size = size_of_part(
+            len(missing), num_processes=num_processes(num_gpus=num_gpus), minibatch_size=plan.minibatch_size
+        )
+        blocks = list(blocks_of(missing, size))
+        counts = spread_to_cluster(blocks, part, address=address, num_gpus=num_gpus)
+        new = sum(progress(counts, total=len(blocks), what=f"embed {name}", unit="parts"))
     if lacks := len(view.missing()):
         raise ValueError(
             f"the nodes of the Ray cluster embedded {new:,} samples, but {part.store} here lacks {lacks:,} of them: "

@@ -103,13 +103,11 @@ def spread_to_cluster(
             some = list(islice(remaining, BLOCKS_AT_ONCE))
 
 
-def num_processes(address: str | None, *, num_gpus: int = 0) -> int:
-    """Return the number of blocks that a cluster works on at once. Raises ValueError as `spread_to_cluster` does."""
-    require("ray")
+def num_processes(*, num_gpus: int = 0) -> int:
+    """Return the number of blocks that the cluster, which this process has `joined`, works on at once."""
     import ray
 
-    with joined(address, num_gpus=num_gpus):
-        resources = ray.cluster_resources()
+    resources = ray.cluster_resources()
     return int(resources["GPU"] / num_gpus if num_gpus else resources["CPU"])
 
 
@@ -263,8 +261,10 @@ def _logged() -> Iterator[list[tuple[int, str]]]:
 def joined(address: str | None, *, num_cores: int = 1, num_gpus: int = 0) -> Iterator[str]:
     """Connect to the cluster, and yield the address of its head.
 
-    Raises ValueError where it does not answer, has another version, or has fewer cores or GPUs.
+    Raises ValueError where the extra is not installed, or the cluster does not answer, has another version, or has
+    fewer cores or GPUs.
     """
+    require("ray")
     import ray
 
     named = address or os.environ.get("RAY_ADDRESS") or "auto"

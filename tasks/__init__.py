@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 
 from tasks.machine.garbage import collect_rarely  # noqa: E402
 from tasks.machine.interpreter import explain_missing_packages  # noqa: E402
-from tasks.machine.late_dynamo import load_dynamo_late  # noqa: E402
+from tasks.machine.late_modules import load_late  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 explain_missing_packages()  # the verb's own imports are next
-load_dynamo_late()
+load_late()
 
 if WANTS_HELP:  # given before the verb imports what it works with, which takes seconds
     from tasks.stage.arguments import show_help

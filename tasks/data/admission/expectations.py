@@ -26,7 +26,10 @@ from tasks.targets.target import Target
 
 ROWS_AT_ONCE = 1_000_000  # with all columns
 HEX_DIGITS = "0123456789abcdef"
-ABSENT, LATE = ("boto3", "botocore", "google", "sqlalchemy"), ("altair", "jsonschema", "scipy.stats")
+ABSENT = ("boto3", "botocore", "google", "sqlalchemy")
+LATE = {name: name for name in ("altair", "jsonschema", "mistune", "requests", "scipy.stats")} | {
+    "tqdm.auto": "tqdm",  # the bar of a notebook is not shown here
+}
 PASS_ON = tuple(  # modules that no expectation here needs: sources such as Spark's, their cloud, other expectations
     f"great_expectations.{package}"
     for package in (
@@ -80,9 +83,9 @@ def _left_out() -> Iterator[None]:
     need LATE find it then.
     """
     stand_ins: dict[str, Any] = dict.fromkeys(ABSENT)  # None: Python finds no such module
-    for late in LATE:
+    for late, module in LATE.items():
         stand_ins[late] = ModuleType(late)
-        stand_ins[late].__getattr__ = lambda name, late=late: getattr(import_module(late), name)
+        stand_ins[late].__getattr__ = lambda name, module=module: getattr(import_module(module), name)
     added = {name: module for name, module in stand_ins.items() if name not in sys.modules}
     sys.modules.update(added)
     try:

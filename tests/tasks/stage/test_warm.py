@@ -49,8 +49,8 @@ def project(tmp_path, monkeypatch):
     """A project whose one verb, `tell`, prints what it is. The test runs in it."""
     files = [
         "__init__.py", "machine/__init__.py", "machine/failures.py", "machine/garbage.py", "machine/interpreter.py",
-        "machine/late_dynamo.py", "machine/lifeline.py", "machine/sources.py", "stage/__init__.py", "stage/handover.py",
-        "stage/warm.py",
+        "machine/late_modules.py", "machine/lifeline.py", "machine/sources.py", "stage/__init__.py",
+        "stage/handover.py", "stage/warm.py",
     ]  # fmt: skip
     for name in files:
         file = tmp_path / "project/tasks" / name

@@ -1,11 +1,15 @@
-"""Lets torch and torchvision work without torch._dynamo, which takes a second to load, until something compiles.
+"""Lets libraries load without modules that take long and that nothing here uses.
 
-Two modules of torchvision load it. One asks it whether a device can compile, but only when it is called. The other
-excludes a function from torch.compile, and no verb compiles a transform. While these two load, stand-ins take the
-place of the modules that they import.
+torch and torchvision work without torch._dynamo, which takes a second to load, until something compiles. Two modules
+of torchvision load it. One asks it whether a device can compile, but only when it is called. The other excludes a
+function from torch.compile, and no verb compiles a transform. While these two load, stand-ins take the place of the
+modules that they import.
 
 torch itself excludes its optimizers and tensors without values from torch.compile: it loads torch._dynamo when one of
 these first runs. As long as nothing has loaded it, nothing compiles, and they run as they are.
+
+scipy copies all names of numpy, and so loads numpy.f2py and numpy.testing, which take a tenth of a second. It uses
+neither, and its copy does without them.
 """
 
 import sys
@@ -18,11 +22,13 @@ from typing import Any
 ASKING = ("torchvision.ops.roi_align", "torchvision.tv_tensors")
 ASKED = "torch._dynamo.utils"
 COMPILER = "torch._dynamo"
+COPYING = "scipy._lib.array_api_compat.numpy"
+NOT_COPIED = ("f2py", "testing")
 KEEPING_AWAY = {"torch._compile": "_disable_dynamo", "torch.optim.optimizer": "_use_grad_for_differentiable"}
 
 
-def load_dynamo_late() -> None:
-    """Let an import of torch and torchvision in this process load torch._dynamo only when something compiles."""
+def load_late() -> None:
+    """Let an import of torch, torchvision or scipy in this process load these modules only when they are used."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
@@ -31,11 +37,11 @@ class _Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name not in (*ASKING, *KEEPING_AWAY) or ASKED in sys.modules:
+        loader = _LOADERS.get(name)
+        if loader is None or (name != COPYING and ASKED in sys.modules):
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and isinstance(spec.loader, SourceFileLoader):
-            loader = _LoaderOfTorch if name in KEEPING_AWAY else _LoaderOfTorchvision
             spec.loader = loader(spec.loader.name, spec.loader.path)
         return spec
 
@@ -104,3 +110,24 @@ def _is_compile_supported(device_type: str) -> bool:
 
 def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
+
+
+class _LoaderOfScipy(SourceFileLoader):
+    def exec_module(self, module: ModuleType) -> None:
+        import numpy
+
+        absent = [name for name in NOT_COPIED if name not in vars(numpy)]
+        for name in absent:
+            setattr(numpy, name, None)  # else it is loaded when somebody asks for it
+        try:
+            super().exec_module(module)
+        finally:
+            for name in absent:
+                if vars(numpy)[name] is None:
+                    delattr(numpy, name)
+
+
+_LOADERS: dict[str, type[SourceFileLoader]] = {
+    **dict.fromkeys(ASKING, _LoaderOfTorchvision), **dict.fromkeys(KEEPING_AWAY, _LoaderOfTorch),
+    COPYING: _LoaderOfScipy,
+}  # fmt: skip

@@ -1,4 +1,4 @@
-"""torch and torchvision work without torch._dynamo, and answer as they would with it."""
+"""Libraries work without modules that nothing here uses, and answer as they would with them."""
 
 import sys
 
@@ -48,3 +48,20 @@ assert is_compiling == [False]
 
 def test_verbs_train_and_load_the_compiler_only_where_they_compile():
     run(sys.executable, "-c", PROGRAM)
+
+
+WITHOUT_F2PY = """
+import sys
+import tasks.train_head, tasks.validate
+
+assert "scipy.special" in sys.modules and not {"numpy.f2py", "numpy.testing"} & sys.modules.keys()
+
+import numpy
+
+numpy.testing.assert_array_equal([1], [1])
+assert numpy.f2py.__name__ == "numpy.f2py"
+"""
+
+
+def test_scipy_loads_without_modules_of_numpy_which_come_when_somebody_asks():
+    run(sys.executable, "-c", WITHOUT_F2PY)

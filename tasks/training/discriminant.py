@@ -6,8 +6,10 @@ Friedman 1989). A share of wrong labels that is the same for all classes moves i
 all means towards one point.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import iadd
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +25,7 @@ from tasks.training.heads.rows import Array, Chunk, StandardRows
 
 SHRINKAGE = 0.3  # of the covariance towards the identity; `benchmarks.health` has what it finds
 ROWS_AT_ONCE = 2048  # whose squares are computed at once
+FEATURES_AT_ONCE = 128  # whose covariances with the features before them are computed at once
 LEAST_COUNT = 0.5  # of a class, that its prior counts where no sample of it is left
 LEAST_VARIANCE = 0.01  # of a feature within classes on average, far above the rounding of float32
 
@@ -35,19 +38,15 @@ class Moments:
     sums: Array
     squares: NDArray[np.float32]  # (dim, dim); of many dimensions it is large, so that sums are made in place
 
-    def __iadd__(self, other: "Moments") -> "Moments":
+    def __iadd__(self, other: "Moments") -> Self:
         for own, more in self._pairs(other):
             own += more
         return self
 
-    def __isub__(self, other: "Moments") -> "Moments":
+    def __isub__(self, other: "Moments") -> Self:
         for own, less in self._pairs(other):
             own -= less
         return self
-
-    @classmethod
-    def zeros(cls, num_classes: int, dim: int) -> Self:
-        return cls(np.zeros(num_classes), np.zeros((num_classes, dim)), np.zeros((dim, dim), np.float32))
 
     def copy(self) -> "Moments":
         return Moments(self.counts.copy(), self.sums.copy(), self.squares.copy())
@@ -81,7 +80,8 @@ class Discriminant:
         rows = self.rows
         with threadpool_limits(1):  # each core works on other chunks, so that no sum depends on the number of cores
             parts = self._moments(is_learned)
-            layers = [_layer(whole) for whole in _without_one(parts)]
+            whole = reduce(iadd, parts[1:], parts[0].copy())
+            layers = [_layer(whole, without=part) for part in parts]
 
             def logits(chunk: Chunk) -> Array:
                 fold_of = self.folds[rows.slices[chunk.number]]
@@ -111,7 +111,10 @@ class Discriminant:
 
     def _counted(self, chosen: NDArray[np.bool_]) -> Moments:
         """Return the moments of the chosen samples (n,)."""
-        total = Moments.zeros(self.num_classes, self.rows.dim)
+        return reduce(iadd, self._parts(chosen))
+
+    def _parts(self, chosen: NDArray[np.bool_]) -> Iterator[Moments]:
+        """Yield the moments of the chosen samples (n,), ROWS_AT_ONCE or a few more at a time."""
         vectors: list[NDArray[np.float32]] = []
         labels: list[NDArray[np.int64]] = []
         for number, rows in enumerate(self.rows.slices):
@@ -119,20 +122,8 @@ class Discriminant:
             labels.append(self.labels[rows][chosen[rows]])
             # squares of many dimensions cost more to add up than to compute
             if sum(map(len, labels)) >= ROWS_AT_ONCE or number == len(self.rows.slices) - 1:
-                total += _moments(np.concatenate(vectors), np.concatenate(labels), self.num_classes)
+                yield _moments(np.concatenate(vectors), np.concatenate(labels), self.num_classes)
                 vectors, labels = [], []
-        return total
-
-
-def _without_one(parts: Sequence[Moments]) -> Iterator[Moments]:
-    """Yield the sum of all parts but the first, then but the second, and so on."""
-    whole = parts[0].copy()
-    for part in parts[1:]:
-        whole += part
-    for part in parts:
-        others = whole.copy()
-        others -= part
-        yield others
 
 
 def _moments(vectors: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int) -> Moments:
@@ -144,17 +135,23 @@ def _moments(vectors: NDArray[np.float32], labels: NDArray[np.int64], num_classe
     return Moments(np.bincount(labels, minlength=num_classes).astype(float), sums, vectors.T @ vectors)
 
 
-def _layer(moments: Moments) -> tuple[Array, Array]:
-    """Return weight (num_classes, dim) and bias (num_classes,) of the discriminant; the squares are used up."""
-    num, dim = moments.counts.sum(), moments.sums.shape[1]
-    means = moments.sums / np.maximum(moments.counts, 1)[:, None]
-    shrunk = moments.squares
-    shrunk -= means.T @ moments.sums
-    shrunk /= max(num, 1)  # the covariance within classes
-    trace = np.trace(shrunk)
-    shrunk *= 1 - SHRINKAGE
-    shrunk.flat[:: dim + 1] += SHRINKAGE * max(trace / dim, LEAST_VARIANCE)
-    factor = cho_factor(shrunk, overwrite_a=True, check_finite=False)
+def _layer(whole: Moments, *, without: Moments) -> tuple[Array, Array]:
+    """Return weight (num_classes, dim) and bias (num_classes,) of the discriminant of a whole without a part of it."""
+    counts, sums = whole.counts - without.counts, whole.sums - without.sums
+    num, dim = counts.sum(), sums.shape[1]
+    means = sums / np.maximum(counts, 1)[:, None]
+    # the half on one side of the diagonal is all that is read; some rows at a time stay in the processor's cache
+    shrunk, variances = np.empty((dim, dim), np.float32), np.empty(dim, np.float32)
+    for start in range(0, dim, FEATURES_AT_ONCE):
+        rows, half = slice(start, start + FEATURES_AT_ONCE), slice(start + FEATURES_AT_ONCE)
+        covariance = whole.squares[rows, half] - without.squares[rows, half]
+        covariance -= sums.T[rows] @ means[:, half]
+        covariance /= max(num, 1)  # within classes
+        variances[rows] = covariance.diagonal(start)
+        covariance *= 1 - SHRINKAGE
+        shrunk[rows, half] = covariance
+    shrunk.flat[:: dim + 1] += SHRINKAGE * max(variances.sum() / dim, LEAST_VARIANCE)
+    factor = cho_factor(shrunk.T, overwrite_a=True, check_finite=False)  # in LAPACK's order, which it need not copy
     weight = cho_solve(factor, means.T.astype(np.float32), check_finite=False).T.astype(np.float64)
-    prior = np.log(np.maximum(moments.counts, LEAST_COUNT) / max(num, 1))
+    prior = np.log(np.maximum(counts, LEAST_COUNT) / max(num, 1))
     return weight, prior - (means * weight).sum(axis=1) / 2

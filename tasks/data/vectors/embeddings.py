@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from tasks.data.vectors.tensors import Tensor, write_tensors
 
+ROWS_AT_ONCE = 128  # whose numbers are widened: they stay in the processor's cache
 SPARSE = 4  # rows that lie further apart than this on average are read run by run, others all at once
 
 
@@ -61,7 +63,7 @@ class BatchFile:
                 first, last = int(rows[start]), int(rows[stop - 1])
                 run = self._run(file.fileno(), first, last + 1)
                 is_wanted = len(cuts) == len(gaps) and len(run) == stop - start  # each row of the run, once
-                into[start:stop] = run if is_wanted else run.take(rows[start:stop] - first, axis=0)
+                widen(run if is_wanted else run.take(rows[start:stop] - first, axis=0), into=into[start:stop])
 
     def _run(self, descriptor: int, start: int, stop: int) -> NDArray[np.float16]:
         """Return the rows start..stop-1."""
@@ -73,6 +75,19 @@ class BatchFile:
                 raise ValueError(f"{self.path} was cut short while it was read: remove it and run embed again")
             content += part
         return np.frombuffer(content, dtype=np.float16).reshape(stop - start, self.dim)
+
+
+def widen(vectors: NDArray[np.float16], *, into: NDArray[np.float32]) -> None:
+    """Write vectors (k, dim) in another precision. To look each number up takes a quarter of numpy's own time."""
+    for start in range(0, len(vectors), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        _every_number().take(vectors[rows].view(np.uint16), out=into[rows], mode="clip")  # without a copy of `into`
+
+
+@cache
+def _every_number() -> NDArray[np.float32]:
+    """Return all float16 numbers, each at the place that its bits name."""
+    return np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 
 class Embeddings:

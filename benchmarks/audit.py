@@ -262,6 +262,7 @@ class PlantedSet:
             embeddings=self.place / "embeddings",
             hashes=self.place / "hashes",
             batches=self.place / "batches.yaml",
+            scratch=self.place / "scratch",
             out=self.place / "audit",
             health=self.place / "health",
             audit=self.params.audit,
@@ -292,7 +293,7 @@ def time_stage(place: Path, *, num_used: int, params: Params) -> dict[str, Any]:
     """Return seconds and peak memory (MiB) of `python -m tasks.audit` on made-up samples, num_used x 10,000."""
     num_judge, num_twins, dim = 10_000, 1_000, 512
     make_samples(place, num_used=num_used, num_judge=num_judge, num_twins=num_twins, dim=dim)
-    paths = ("manifests", "embeddings", "hashes", "out", "health")
+    paths = ("manifests", "embeddings", "hashes", "scratch", "out", "health")
     arguments = [word for name in paths for word in (f"--{name}", str(place / name))]
     arguments += ["--batches", str(place / "batches.yaml"), "--classes", str(place / "classes.json")]
     load = os.getloadavg()[0]

@@ -408,7 +408,8 @@ def make_workspace(folder: Path) -> None:
         "backbone --out data/models/backbone",
         "embed --raw data/raw/digits --manifest data/validated/manifest/digits.parquet --backbone data/models/backbone"
         " --out data/embeddings/digits.safetensors --hashes data/hashes/digits.safetensors --store data/store",
-        f"audit {common} --embeddings data/embeddings --hashes data/hashes --out data/audit --health data/health",
+        f"audit {common} --embeddings data/embeddings --hashes data/hashes --scratch data/scratch --out data/audit "
+        "--health data/health",
         f"train_head {common} --embeddings data/embeddings --audit data/audit --raw data/raw --out data/models/head",
     ):
         subprocess.run([sys.executable, "-m", *f"tasks.{verb}".split()], **where(folder), check=True)

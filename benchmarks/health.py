@@ -287,7 +287,7 @@ def cost(place: Path) -> dict[str, float]:
     write_json(place / "classes.json", {"label": labels.tolist()})
     words = [
         word
-        for name in ("manifests", "embeddings", "hashes", "out", "health")
+        for name in ("manifests", "embeddings", "hashes", "scratch", "out", "health")
         for word in (f"--{name}", str(place / name))
     ]
     words += ["--batches", str(place / "batches.yaml"), "--classes", str(place / "classes.json")]

@@ -4,6 +4,7 @@ Leaks leave training. The health is for people: labels that are probably wrong, 
 groups with worse answers, and how each new batch differs. Of texts it counts the parts that no encoder reads.
 """
 
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,10 +20,11 @@ from tasks.data.health.batch_drift import drawn
 from tasks.data.health.components import Components
 from tasks.data.health.confusions import confusions
 from tasks.data.health.hashes import read_hashes, read_marks
+from tasks.data.health.kept_twins import Batch, find_twins_of_new
 from tasks.data.health.label_errors import LabelErrors, find_label_errors, with_votes
 from tasks.data.health.leaks import COLUMNS, LEAKED, LEAKS
 from tasks.data.health.marks import count_marks, warn_of_marks
-from tasks.data.health.near_duplicates import Pairs, Side, find_twins
+from tasks.data.health.near_duplicates import Pairs, Side
 from tasks.data.health.neighbours import Neighbours, far_out, find_neighbours
 from tasks.data.health.new_batches import NUM_BATCHES, drift_of_batches
 from tasks.data.health.odd_sizes import odd_sizes
@@ -36,7 +38,8 @@ from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import TRAINING, read_manifest
 from tasks.data.manifest.tables import write_text_table
 from tasks.data.vectors.embeddings import Embeddings, read_embeddings
-from tasks.machine.files import read_json, whole_folder, write_json
+from tasks.machine.files import read_json, sha256, whole_folder, write_json
+from tasks.machine.sources import digest
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
 from tasks.stage.params import AuditParams
@@ -49,6 +52,7 @@ from tasks.training.heads.rows import StandardRows
 
 logger = logging.getLogger("graftline")
 
+SEARCH = "tasks.data.health.kept_twins"
 MOST_FITTED = 1000  # samples that the principal components of weak slices are computed from
 LEAST_LABELS = 50  # of train, so that a head can find wrong ones
 MOST_NUMBERS = 2**26  # log-probabilities of a target: samples x classes, which lie in memory
@@ -62,6 +66,7 @@ def run(
     embeddings: Path,
     hashes: Path,
     batches: Path,
+    scratch: Path,
     out: Path,
     health: Path,
     audit: AuditParams,
@@ -71,6 +76,7 @@ def run(
     """Find leaks between training and the held-out set, and samples that a person may want to look at.
 
     Args:
+        scratch: the folder that keeps the twins which were found; it may be deleted at any time
         health: the folder of the suspects and of the remarks about the data
     """
     names = read_batches(batches)
@@ -83,7 +89,11 @@ def run(
     judge = Side(vectors=vectors[np.flatnonzero(is_heldout)], hashes=bits[is_heldout])
     distance = room(modality, "copy_hash").DISTANCE
     limits = set_limits(probes, used.hashes, judge.hashes, distance=distance, options=audit)
-    twins = find_twins(used, judge, distance=distance, min_cosine=limits.min_cosine, max_distance=limits.max_distance)
+    twins = find_twins_of_new(
+        used, judge, batches=batches_of(names, embeddings, hashes, vectors, is_used=is_used, is_heldout=is_heldout),
+        kept=scratch / "twins.safetensors", code=digest(SEARCH, f"tasks.{modality}.copy_hash"), distance=distance,
+        min_cosine=limits.min_cosine, max_distance=limits.max_distance,
+    )  # fmt: skip
     leaks = table(manifest, twins.left, ours=np.flatnonzero(is_used), theirs=np.flatnonzero(is_heldout))
     leaked = table(manifest, twins.right.swapped(), ours=np.flatnonzero(is_heldout), theirs=np.flatnonzero(is_used))
     check_something_is_left(manifest, leaks, targets_of(read_json(classes)))
@@ -129,6 +139,21 @@ def run(
     for batch in findings["batches"].values():
         if batch["drift"]:
             logger.info(batch["drift"]["text"])
+
+
+def batches_of(
+    names: Sequence[str], embeddings: Path, hashes: Path, vectors: Embeddings, *, is_used: NDArray[np.bool_],
+    is_heldout: NDArray[np.bool_],
+) -> list[Batch]:  # fmt: skip
+    """Return the batches with what the search for twins reads of each: its vectors, its hashes and its split."""
+    batches = []
+    for name, rows in zip(names, map(slice, vectors.starts, vectors.starts[1:]), strict=False):
+        content = hashlib.sha256(is_used[rows].tobytes() + is_heldout[rows].tobytes())
+        for folder in (embeddings, hashes):
+            content.update(sha256(folder / f"{name}.safetensors").encode())
+        num_left, num_right = int(is_used[rows].sum()), int(is_heldout[rows].sum())
+        batches.append(Batch(digest=content.hexdigest(), num_left=num_left, num_right=num_right))
+    return batches
 
 
 def table(manifest: pd.DataFrame, pairs: Pairs, *, ours: NDArray[np.intp], theirs: NDArray[np.intp]) -> pd.DataFrame:

@@ -137,8 +137,8 @@ class Planted:
         write_json(place / "no-classes.json", {})  # no class has to be in every split
         audit.run(
             manifests=place / "manifests", classes=place / "no-classes.json", embeddings=place / "vectors",
-            hashes=place / "bits", batches=place / "audited.yaml", out=place / "audit", health=place / "health",
-            audit=self.project.params.audit, modality="text", seed=0,
+            hashes=place / "bits", batches=place / "audited.yaml", scratch=place / "scratch", out=place / "audit",
+            health=place / "health", audit=self.project.params.audit, modality="text", seed=0,
         )  # fmt: skip
         limits = json.loads((place / "audit" / "audit.json").read_text("utf-8"))["limits"]
         return read_leaks(place / "audit" / LEAKS), limits

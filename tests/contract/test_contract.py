@@ -131,6 +131,7 @@ def test_paths_given_to_the_command_are_declared(stage):
     declared = [example(each) for each in [*STAGES[stage]["deps"], *STAGES[stage]["outs"]]]
     by_content = {
         "embed": {"data/store"},
+        "audit": {"data/scratch"},
         "train_head": {"data/raw"},
         "finetune": {"data/raw", "data/models/start", "data/scratch"},
         "adapt": {"data/raw", "data/store"},

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -44,7 +45,7 @@ class Data:
     def name(self, number):
         return self.names[number // PER_BATCH], f"{number % PER_BATCH:03d}.png"
 
-    def audit(self, out="audit", params=PARAMS):
+    def audit(self, out="audit", params=PARAMS, scratch="scratch"):
         for place in ("validated/manifest", "embeddings", "hashes"):
             (self.folder / place).mkdir(parents=True, exist_ok=True)
         for position, batch in enumerate(self.names):
@@ -86,6 +87,7 @@ class Data:
             embeddings=self.folder / "embeddings",
             hashes=self.folder / "hashes",
             batches=self.folder / "batches.yaml",
+            scratch=self.folder / scratch,
             out=self.folder / out,
             health=self.folder / "health",
             audit=params,
@@ -233,6 +235,24 @@ def test_same_input_gives_the_same_bytes(data, tmp_path):
         assert (tmp_path / "audit" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
 
 
+def test_batch_that_lands_or_changes_later_gives_the_bytes_of_an_audit_that_kept_nothing(data, tmp_path):
+    given = data()
+    given.copy(80, 0)
+    given.names = ["a"]
+    given.audit()
+    given.names = ["a", "b"]
+    given.copy(180, 62)
+    for change in (lambda: None, lambda: given.copy(90, 110), lambda: given.splits.__setitem__(180, "train")):
+        change()
+        given.audit(out="warm")
+        leaks, leaked, _ = given.audit(out="cold", scratch="none")
+        assert len(leaks)
+        assert len(leaked)
+        for file in (LEAKS, LEAKED, "audit.json"):
+            assert (tmp_path / "warm" / file).read_bytes() == (tmp_path / "cold" / file).read_bytes()
+        shutil.rmtree(tmp_path / "none")
+
+
 def test_missing_hashes_are_named_with_the_remedy(data, tmp_path):
     data().audit()
     (tmp_path / "hashes" / "b.safetensors").unlink()
@@ -244,6 +264,7 @@ def test_missing_hashes_are_named_with_the_remedy(data, tmp_path):
             embeddings=tmp_path / "embeddings",
             hashes=tmp_path / "hashes",
             batches=tmp_path / "batches.yaml",
+            scratch=tmp_path / "scratch",
             out=tmp_path / "audit",
             health=tmp_path / "health",
             audit=PARAMS,

@@ -70,6 +70,10 @@ class Pairs:
         is_first[1:] = rows[order][1:] != rows[order][:-1]
         return self.take(order[is_first])
 
+    def renumbered(self, left: NDArray[np.intp], right: NDArray[np.intp]) -> "Pairs":
+        """Return the pairs with the numbers left[i] and right[j] in the place of i and j."""
+        return Pairs(left=left[self.left], right=right[self.right], cosine=self.cosine, distance=self.distance)
+
     def swapped(self) -> "Pairs":
         return Pairs(left=self.right, right=self.left, cosine=self.cosine, distance=self.distance)
 
@@ -100,6 +104,13 @@ class Twins:
 
     left: Pairs
     right: Pairs
+
+    def renumbered(self, left: NDArray[np.intp], right: NDArray[np.intp]) -> "Twins":
+        """Return the twins with the numbers left[i] and right[j] in the place of i and j."""
+        return Twins(left=self.left.renumbered(left, right), right=self.right.renumbered(left, right))
+
+
+NO_TWINS = Twins(left=NO_PAIRS, right=NO_PAIRS)
 
 
 def find_twins(
@@ -133,7 +144,7 @@ def find_twins(
     def twins_of_block(first: int) -> Twins:
         block = np.arange(first, min(first + rows, len(left)))
         block_units = _within(_unit_rows(left.vectors[block]), directions)
-        twins = Twins(left=NO_PAIRS, right=NO_PAIRS)
+        twins = NO_TWINS
         for start in range(0, len(right), columns):
             own = slice(start, start + columns)
             may_be_twins = block_units @ units[own].T >= min_cosine - ROUNDING  # (rows, columns)
@@ -145,7 +156,7 @@ def find_twins(
             for chunk in _chunks(np.flatnonzero(may_be_twins)):
                 row, column = np.divmod(chunk, may_be_twins.shape[1])
                 pairs = confirm(block[row], start + column)
-                twins = _join([twins, Twins(left=pairs, right=pairs)]) if len(pairs) else twins
+                twins = nearest_twins([twins, Twins(left=pairs, right=pairs)]) if len(pairs) else twins
         return twins
 
     # a thread a block is faster than all threads on one product
@@ -153,10 +164,11 @@ def find_twins(
         are_many = len(left) * len(right) >= PAIRS_FOR_DIRECTIONS * units.shape[1] ** 2
         directions = _directions(units) if are_many else None
         units = _within(units, directions)
-        return _join([Twins(left=NO_PAIRS, right=NO_PAIRS), *spread(range(0, len(left), rows), twins_of_block)])
+        return nearest_twins([NO_TWINS, *spread(range(0, len(left), rows), twins_of_block)])
 
 
-def _join(parts: Sequence[Twins]) -> Twins:
+def nearest_twins(parts: Sequence[Twins]) -> Twins:
+    """Return the nearest twin of each sample among those that the parts have for it."""
     return Twins(
         left=joined([part.left for part in parts]).nearest("left"),
         right=joined([part.right for part in parts]).nearest("right"),

@@ -66,6 +66,14 @@ def reached(*modules: str, root: Path = ROOT) -> list[str]:
     return sorted(_reached(modules, MODALITIES, root))
 
 
+def parts_of_rooms(module: str) -> list[str]:
+    """Return the modules that a verb may take from the room of its modality, those of all modalities."""
+    file = _file(module, ROOT)
+    names = _read(ROOT / file).imports if file else ()
+    parts = [name.removeprefix(ROOM) for name in names if name.startswith(ROOM)]
+    return [f"{PACKAGE}.{modality}.{part}" for modality in MODALITIES for part in parts]
+
+
 def imported_by(folder: Path) -> list[str]:
     """Return the modules that the Python files below a folder import, sorted."""
     return sorted({module for file in folder.rglob("*.py") if file.is_file() for module in _read(file).imports})

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tasks.machine.lifeline import die_with_parent
-from tasks.machine.sources import digest, is_same_code
+from tasks.machine.sources import digest, is_same_code, parts_of_rooms
 from tasks.stage.handover import ADDRESS, CHANGED, environment
 
 PACKAGE = Path(__file__).parents[1]
@@ -176,7 +176,8 @@ def code() -> dict[Path, bytes]:
 def _import(verb: str) -> bool:
     """Import the modules of the verb; return whether that works. Where it does not, the verb itself reports why."""
     try:
-        importlib.import_module(verb)
+        for module in (verb, *parts_of_rooms(verb)):
+            importlib.import_module(module)
         digest(verb)  # which keeps the parsed files: no fork parses them again
         if params := sys.modules.get("tasks.stage.params"):
             params.checker(params.Params)

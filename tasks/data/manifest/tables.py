@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.dataset  # noqa: F401  which reading Parquet needs: imported here, no fork of a verb waits for it
 
 from tasks.machine.names import in_a_cell, of_a_cell, plotted
 

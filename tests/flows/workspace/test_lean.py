@@ -99,6 +99,28 @@ def test_stages_run_in_a_repository_to_which_nothing_was_added_yet(twins):
     assert lean == alone
 
 
+def test_run_cache_is_that_of_dvc_by_itself_and_an_earlier_run_comes_from_it(twins, tmp_path):
+    first, _ = twins(lambda: land("2026-11"))
+    twins(lambda: Path("raw/2026-11").write_text("other", "utf-8"))
+    lean, alone = twins(lambda: Path("raw/2026-11").write_text("2026-11", "utf-8"))
+    assert lean == alone == first
+    runs = [{run.name for run in (tmp_path / place).glob(".dvc/cache/runs/*/*/*")} for place in ("lean", "alone")]
+    assert runs[0] == runs[1]
+    assert len(runs[0]) == 2
+
+
+def test_dependency_that_is_gone_is_refused_though_its_earlier_run_is_known(twins, tmp_path, monkeypatch):
+    twins(lambda: land("2026-11"))
+    errors = []
+    for place, words in (("lean", ["flows.workspace.lean", "dvc"]), ("alone", ["dvc"])):
+        monkeypatch.chdir(tmp_path / place)
+        Path("raw/2026-11").unlink()
+        done = run_module(*words, "repro", "scan@2026-11", status=None)
+        errors.append(done.stderr.replace(str(tmp_path / place), ""))
+    assert errors[0] == errors[1]
+    assert "raw/2026-11" in errors[0]
+
+
 def test_entry_takes_the_place_of_the_last_one_or_is_new():
     other = ENTRY.replace("scan@a", "scan@ab")
     changed = ENTRY.replace("size: 1", "size: 2")

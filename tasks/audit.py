@@ -91,7 +91,7 @@ def run(
     limits = set_limits(probes, used.hashes, judge.hashes, distance=distance, options=audit)
     twins = find_twins_of_new(
         used, judge, batches=batches_of(names, embeddings, hashes, vectors, is_used=is_used, is_heldout=is_heldout),
-        kept=scratch / "twins.safetensors", code=digest(SEARCH, f"tasks.{modality}.copy_hash"), distance=distance,
+        kept=scratch / "twins", code=digest(SEARCH, f"tasks.{modality}.copy_hash"), distance=distance,
         min_cosine=limits.min_cosine, max_distance=limits.max_distance,
     )  # fmt: skip
     leaks = table(manifest, twins.left, ours=np.flatnonzero(is_used), theirs=np.flatnonzero(is_heldout))

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,6 @@ from safetensors.numpy import save_file
 
 from tasks.data.health.bits import HashDistance
 from tasks.data.health.near_duplicates import NO_TWINS, Pairs, Side, Twins, Vectors, find_twins, nearest_twins
-from tasks.machine.files import whole_file
 
 Arrays = Mapping[str, NDArray[Any]]
 Recipe = Mapping[str, str | float]
@@ -46,18 +46,19 @@ def find_twins_of_new(
     min_cosine: float,
     max_distance: int,
 ) -> Twins:
-    """Return what `find_twins` returns, but compare only what was not compared when the file `kept` was written.
+    """Return what `find_twins` returns, but compare only what was not compared before.
 
-    The file counts if it is of these limits and this code, and if each of its batches is still there as it was. Then it
-    is replaced by one of all batches.
+    A file in the folder `kept` has the last twins of a project. It counts if it is of these limits and this code, and
+    if each of its batches is still there as it was. Then it is replaced by one of all batches.
 
     Args:
-        batches: whose samples, one batch after the other, are those of both sides.
+        batches: at least one; the samples of both sides are theirs, one batch after the other.
         code: a digest of the code that computes hashes and twins.
     """
     recipe: Recipe = {"code": code, "numpy": version("numpy"), "min_cosine": min_cosine, "max_distance": max_distance}
     digests = [batch.digest for batch in batches]
-    before, twins = _read(kept, recipe=recipe)
+    file = kept / f"{digests[0]}.safetensors"  # projects may share the folder
+    before, twins = _read(file, recipe=recipe)
     if [digest for digest in digests if digest in before] != before:
         before, twins = [], NO_TWINS
     is_old = np.isin(digests, before)
@@ -72,7 +73,7 @@ def find_twins_of_new(
             )  # fmt: skip
             parts.append(found.renumbered(np.flatnonzero(rows), np.flatnonzero(columns)))
     twins = nearest_twins(parts)
-    _write(kept, twins, recipe=recipe, digests=digests)
+    _write(file, twins, recipe=recipe, digests=digests)
     return twins
 
 
@@ -111,8 +112,11 @@ def _checksum(facts: str, arrays: Arrays) -> str:
 def _write(file: Path, twins: Twins, *, recipe: Recipe, digests: Sequence[str]) -> None:
     arrays = _arrays(twins)
     facts = json.dumps({"recipe": recipe, "batches": digests})
-    with whole_file(file) as path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=file.parent) as beside:  # another run may write the same file
+        path = Path(beside, file.name)
         save_file(arrays, path, metadata={"facts": facts, "checksum": _checksum(facts, arrays)})
+        path.replace(file)
 
 
 def _read(file: Path, *, recipe: Recipe) -> tuple[list[str], Twins]:

@@ -67,7 +67,7 @@ def search(tmp_path):
         left, right = sides_of(batches)
         listed = [given[0] for given in batches]
         twins = find_twins_of_new(
-            left, right, batches=listed, kept=tmp_path / "scratch/twins.safetensors", code=code, **LIMITS | limits
+            left, right, batches=listed, kept=tmp_path / "scratch/twins", code=code, **LIMITS | limits
         )
         num_read = left.vectors.num_read
         expected = find_twins(left, right, **LIMITS | limits)
@@ -117,7 +117,7 @@ def test_twins_of_other_limits_or_of_other_code_do_not_count(search, batch):
 def test_damaged_file_does_not_count(search, batch, tmp_path, damage):
     batches = [batch(0), batch(1)]
     search(batches)
-    file = tmp_path / "scratch/twins.safetensors"
+    [file] = (tmp_path / "scratch/twins").iterdir()
     content = file.read_bytes()
     flipped = content[:-3] + bytes([content[-3] ^ 1]) + content[-2:]
     file.write_bytes({"cut": content[:-8], "flipped": flipped, "other": b"nothing of the kind"}[damage])

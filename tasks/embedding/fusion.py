@@ -22,7 +22,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision import ops
 
 from tasks.embedding.exported import export_graph
@@ -154,7 +154,12 @@ def fold(graph: fx.GraphModule) -> None:
             has_own_weights = type(convolution).__name__ in ("Conv2d", "Conv2dSame")
             if isinstance(convolution, nn.Conv2d) and has_own_weights and len(node.args[0].users) == 1:
                 if (pair := (node.args[0].target, node.target)) not in folded:
-                    graph.set_submodule(node.args[0].target, fuse_conv_bn_eval(convolution, part))
+                    assert part.running_mean is not None
+                    assert part.running_var is not None
+                    convolution.weight, convolution.bias = fuse_conv_bn_weights(
+                        convolution.weight, convolution.bias, part.running_mean, part.running_var, part.eps,
+                        part.weight, part.bias,
+                    )  # fmt: skip
                     folded.add(pair)
                 activation = getattr(part, "act", None)  # timm's normalisation ends in one
                 if isinstance(activation, nn.Module) and not isinstance(activation, IDENTITIES):

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.util import cache_from_source
+from os.path import isfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -128,7 +129,8 @@ def _file(module: str, root: Path) -> str | None:
     if module.split(".")[0] != PACKAGE:
         return None
     path = module.replace(".", "/")
-    return next((file for file in (f"{path}.py", f"{path}/__init__.py") if (root / file).is_file()), None)
+    files = (f"{path}.py", f"{path}/__init__.py")
+    return next((file for file in files if isfile(f"{root}/{file}")), None)  # noqa: PTH113  pathlib takes long
 
 
 def _read(path: Path) -> Source:
@@ -202,7 +204,7 @@ def _found_imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def _is_plumbing(path: str) -> bool:
-    is_declared = Path(path).name == DECLARATIONS
+    is_declared = path.endswith(f"/{DECLARATIONS}")
     return is_declared or any(path == part or path.startswith(f"{part}/") for part in PLUMBING)
 
 

@@ -24,6 +24,7 @@ import threading
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -49,7 +50,7 @@ class Forks:
     """The verbs at work, and the test of whether another may be forked."""
 
     listening: socket.socket
-    code: dict[Path, bytes] = field(default_factory=lambda: code())
+    code: dict[str, bytes] = field(default_factory=lambda: code())
     environment: dict[str, str] = field(default_factory=lambda: environment(os.environ))
     waiting: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
     at_work: list[Fork] = field(default_factory=list)
@@ -113,10 +114,11 @@ class Forks:
             and environment(request["environment"]) == self.environment
         )
 
-    def computes_otherwise(self, now: dict[Path, bytes]) -> bool:
+    def computes_otherwise(self, now: dict[str, bytes]) -> bool:
         """Return whether a file of the code was changed in more than its comments since this process began."""
         return any(
-            now.get(file) != content and not is_same_code(content, now.get(file, b""), path=file.relative_to(PACKAGE))
+            now.get(file) != content
+            and not is_same_code(content, now.get(file, b""), path=Path(file).relative_to(PACKAGE))
             for file, content in self.code.items()
         )
 
@@ -163,14 +165,21 @@ def main(address: str, *command: str) -> None:
     _become(request)
 
 
-def code() -> dict[Path, bytes]:
-    """Return the content of each file of the verbs' code."""
+def code() -> dict[str, bytes]:
+    """Return the content of each file of the verbs' code, by its path."""
     content = {}
     for folder, _, names in os.walk(PACKAGE):
-        for file in (Path(folder, name) for name in names if name.endswith(".py")):
+        for file in (f"{folder}/{name}" for name in names if name.endswith(".py")):
             with suppress(OSError):  # an editor replaces it, or keeps a link there that leads nowhere
-                content[file] = file.read_bytes()
+                status = os.stat(file)  # noqa: PTH116  pathlib takes longer than all of this
+                content[file] = _content(file, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return content
+
+
+@cache
+def _content(file: str, *state: int) -> bytes:
+    """Return the content of a file, which is read again in each other state."""
+    return Path(file).read_bytes()
 
 
 def _import(verb: str) -> bool:

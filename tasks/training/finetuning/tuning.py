@@ -35,7 +35,7 @@ from tasks.training.finetuning.adapters import adapt, merge
 from tasks.training.finetuning.do_no_harm import Judged, Verdict, judge
 from tasks.training.finetuning.few_labels import LEAST_STEPS, Layers, fit_heads, vectors_of
 from tasks.training.finetuning.options import FinetuneOptions
-from tasks.training.finetuning.path import HEAD, SHARES, Weights, put, weights_at
+from tasks.training.finetuning.path import FINETUNED, HEAD, SHARES, Weights, put, weights_at
 from tasks.training.finetuning.unfreezing import Trained, all_blocks, boundary_of, make_groups, unfrozen
 from tasks.training.heads.options import HeadOptions
 from tasks.training.loop.alignment import Alignment, Unlabelled
@@ -166,16 +166,13 @@ def fine_tune(
     def score_on_val(part: Trained) -> Total:
         return score(part, val(), targets=targets, is_bf16=is_bf16, peers=peers)
 
-    def judge_on_val(part: Trained) -> dict[str, Judged]:
-        return Judged.of(score_on_val(part), model.targets, data.words)
-
     def side_of(rows: Positions) -> tuple[NDArray[np.float32], Tensor]:
         inputs = source.minibatches(rows, None, size=size)
         return vectors_of(trained, inputs, is_bf16=is_bf16), data.labels[rows]
 
     trained, heads = Trained(model, cut), None
     if start is not None:
-        heads = judge_on_val(trained)
+        heads = Judged.of(score_on_val(trained), model.targets, data.words)
         put(model, start)
     begin = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     if options.method == "lora":
@@ -259,7 +256,9 @@ def fine_tune(
             if refit:
                 refitted[share] = fit_heads(model.targets, side_of(data.train), side_of(data.val), refit)
                 model.graft({name: [layer] for name, layer in refitted[share].items()})
-            judged[share] = judge_on_val(trained)
+            is_kept_epoch = share == FINETUNED and options.method == "full" and not refit
+            known = history.kept_on_val if is_kept_epoch else None
+            judged[share] = Judged.of(known or score_on_val(trained), model.targets, data.words)
     model.cpu()
     model.to(memory_format=torch.contiguous_format)
     calibrate(model, judged[max(judged)])

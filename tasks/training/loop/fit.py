@@ -66,10 +66,14 @@ class Epoch:
 
 @dataclass(kw_only=True)
 class History:
-    """The epochs, the number of the one whose weights the model has now, and why training ended."""
+    """The epochs, the number of the one whose weights the model has now, and why training ended.
+
+    `kept_on_val` are the answers of that epoch to val; None where an earlier run has trained it.
+    """
 
     epochs: list[Epoch] = field(default_factory=list)
     kept: int = 0
+    kept_on_val: Total | None = field(default=None, compare=False)
     ending: Ending = "every epoch was run"
 
 
@@ -413,7 +417,7 @@ class _State:
         if excess.mean() < 0:
             self.lowest, self.lowest_epoch = losses, epoch
         if excess.mean() <= ROUNDING + (excess.std(ddof=1) / math.sqrt(len(excess)) if len(excess) > 1 else 0):
-            self.history.kept = epoch
+            self.history.kept, self.history.kept_on_val = epoch, val
             for name, tensor in self.changing.items():
                 self.kept[name].copy_(tensor)
 

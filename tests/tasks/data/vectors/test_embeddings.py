@@ -17,6 +17,13 @@ def test_vectors_come_back_in_half_precision(tmp_path, vectors):
     assert np.array_equal(back, vectors.astype(np.float16).astype(np.float32))
 
 
+def test_every_number_of_half_precision_comes_back_as_it_is(tmp_path):
+    numbers = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(512, 128)
+    write_embeddings(tmp_path / "a.safetensors", [numbers], shape=numbers.shape, recipe="r")
+    back = read_embeddings(tmp_path, ["a"], num_samples=512)[:]
+    assert np.array_equal(back.view(np.uint32), numbers.astype(np.float32).view(np.uint32))  # not a number, too
+
+
 def test_batches_are_joined_in_the_requested_order(tmp_path, vectors):
     write_embeddings(tmp_path / "a.safetensors", [vectors.astype(np.float16)], shape=vectors.shape, recipe="r")
     write_embeddings(

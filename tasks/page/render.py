@@ -3,16 +3,13 @@
 import base64
 import hashlib
 from functools import cache
-from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from tasks.machine import names
 from tasks.machine.names import without_commands
-from tasks.page.compiled import CompiledTemplates
 
 TEMPLATE = Path(__file__).parent / "template"
 SCRIPTS = ("unpack.js", "gallery.js", "quarantine.js", "confusion.js", "map.js", "print.js")
@@ -51,12 +48,9 @@ def _rendered(folder: Path, name: str, content: dict[str, Any], *, style: str, s
 def _environment(folder: Path) -> jinja2.Environment:
     """Return the Jinja environment that reads the templates of a folder, and the parts that all pages share.
 
-    It keeps the compiled templates, and this process the environment.
+    It keeps the compiled templates: compiling takes longer than rendering a page.
     """
     environment = jinja2.Environment(
-        bytecode_cache=CompiledTemplates(
-            Path(cache_from_source(__file__)).parent, code=[Path(__file__), Path(names.__file__)]
-        ),
         loader=jinja2.FileSystemLoader([folder, TEMPLATE]),
         autoescape=True,
         finalize=lambda value: without_commands(value) if type(value) is str else value,

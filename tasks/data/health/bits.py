@@ -25,13 +25,13 @@ class HashDistance:
 
         Where samples may be mirrored, a word of bits that this keeps comes before one of bits that it inverts.
         """
-        words = np.ascontiguousarray(np.ascontiguousarray(hashes).view(np.uint64).transpose(2, 1, 0))
-        if not self.has_mirrored:
-            return words
-        even, odd, divided = words[::2], words[1::2], np.empty_like(words)
-        divided[::2] = (even & ~EVERY_SECOND) >> np.uint64(1) | odd & ~EVERY_SECOND
-        divided[1::2] = even & EVERY_SECOND | (odd & EVERY_SECOND) << np.uint64(1)
-        return divided
+        words = np.array(np.ascontiguousarray(hashes).view(np.uint64).transpose(2, 1, 0), order="C")  # of its own
+        if self.has_mirrored:
+            for even, odd in zip(words[::2], words[1::2], strict=True):
+                kept = (even & ~EVERY_SECOND) >> np.uint64(1) | odd & ~EVERY_SECOND
+                odd[:] = even & EVERY_SECOND | (odd & EVERY_SECOND) << np.uint64(1)
+                even[:] = kept
+        return words
 
     def of_pairs(self, left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint16]:
         """Return the distances (n,), pair by pair, of the `words` of both; one side may be a single sample."""
@@ -99,5 +99,7 @@ class HashDistance:
 
 def reaches(words: NDArray[np.uint64]) -> NDArray[np.intp]:
     """Return (n,): the number of bits in which the farthest view of each sample differs from the whole one."""
-    counts = np.bitwise_count(words ^ words[:, :1]).sum(axis=0, dtype=np.uint16)  # (num_views, n)
+    counts = np.zeros(words.shape[1:], np.uint16)  # (num_views, n)
+    for own in words:  # one by one: together they would need as much memory again as the hashes
+        counts += np.bitwise_count(own ^ own[:1])
     return np.asarray(counts.max(axis=0), dtype=np.intp)

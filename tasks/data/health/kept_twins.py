@@ -59,9 +59,9 @@ def find_twins_of_new(
     digests = [batch.digest for batch in batches]
     file = kept / f"{digests[0]}.safetensors"  # projects may share the folder
     before, twins = _read(file, recipe=recipe)
-    if [digest for digest in digests if digest in before] != before:
-        before, twins = [], NO_TWINS
     is_old = np.isin(digests, before)
+    if [digest for digest, is_known in zip(digests, is_old, strict=True) if is_known] != before:
+        is_old, twins = np.zeros_like(is_old), NO_TWINS
     old_left = np.repeat(is_old, [batch.num_left for batch in batches])
     old_right = np.repeat(is_old, [batch.num_right for batch in batches])
     parts = [twins.renumbered(np.flatnonzero(old_left), np.flatnonzero(old_right))]

@@ -6,6 +6,7 @@ The fifth nearest sample on the other side is hardly a copy; the growth of the d
 neighbour shows how often a stranger comes nearer than a given distance.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from tasks.machine.cores import spread
 
 NEAREST, FARTHEST = 5, 20  # neighbours; up to four true copies of a sample do not affect the fit
 NUM_MEASURED = 500  # samples whose neighbours are measured
+STEPS = 8  # of 1 - the least cosine, from a number to its double: a step is at most 9 % wider than the limit
 CHUNK = 8192  # samples whose hashes are compared at once: they fit in the processor's cache
 
 
@@ -69,7 +71,8 @@ def reach(probes: Probes, *, recall: float) -> tuple[float, int]:
     """Return the largest cosine and the least distance that together catch a share `recall` of the copies.
 
     Each of the two may lose half of the copies that may be lost. A probe counts as much as the samples that it stands
-    for.
+    for. The cosine is a step of `STEPS`, so that the probes of a new batch seldom move it: pairs that were compared
+    under other limits have to be compared again.
     """
     lost = (1 - recall) / 2
     weights = np.ones(len(probes.cosines)) if probes.weights is None else probes.weights
@@ -77,7 +80,12 @@ def reach(probes: Probes, *, recall: float) -> tuple[float, int]:
     # the first value at which the weights reach the share, so that no more than half is lost
     min_cosine = np.quantile(probes.cosines.ravel(), lost, weights=of_copies, method="inverted_cdf")
     max_distance = np.quantile(probes.distances.ravel(), 1 - lost, weights=of_copies, method="inverted_cdf")
-    return float(min_cosine), int(max_distance)
+    return _step_below(float(min_cosine)), int(max_distance)
+
+
+def _step_below(cosine: float) -> float:
+    """Return the next cosine of which 1 - the cosine is a power of the STEPS-th root of 2."""
+    return 1 - 2 ** (math.ceil(STEPS * math.log2(1 - cosine)) / STEPS) if cosine < 1 else cosine
 
 
 def recall_by_kind(probes: Probes, *, min_cosine: float, max_distance: int) -> dict[str, float]:

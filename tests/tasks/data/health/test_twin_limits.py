@@ -46,6 +46,27 @@ def test_outlier_of_a_small_batch_does_not_set_the_limits_of_a_large_one():
     assert reach(replace(found, weights=None), recall=0.98)[1] == 90
 
 
+def test_least_cosine_is_a_little_wider_than_the_copies_need_and_stays_where_new_copies_land():
+    nights = np.random.default_rng(0).normal(0.9, 0.02, (100, 32, 5)).clip(max=1).astype(np.float32)
+    limits = set()
+    for night in range(20, 100):
+        cosines = nights[:night].reshape(-1, 5)
+        given = Probes(kinds=tuple("abcde"), cosines=cosines, distances=np.zeros(cosines.shape, np.uint16))
+        min_cosine, _ = reach(given, recall=0.98)
+        needed = np.quantile(cosines, 0.01, method="inverted_cdf")
+        assert 1 - needed <= 1 - min_cosine < 1.1 * (1 - needed)
+        limits.add(min_cosine)
+    assert len(limits) <= 3
+
+
+@pytest.mark.parametrize("cosine", [1.0, np.float32(1.0000001), 0.0, -1.0])
+def test_least_cosine_of_equal_copies_and_of_opposite_ones(cosine):
+    given = Probes(kinds=("same",), cosines=np.full((4, 1), cosine, np.float32), distances=np.zeros((4, 1), np.uint16))
+    min_cosine, _ = reach(given, recall=0.98)
+    assert min_cosine == pytest.approx(cosine, abs=1e-6)
+    assert recall_by_kind(given, min_cosine=min_cosine, max_distance=0) == {"same": 1.0}
+
+
 def test_copies_set_the_limits_if_strangers_are_far():
     limits = set_limits(probes(), hashes(300), hashes(100, seed=1), distance=DISTANCE, options=OPTIONS)
     assert limits.max_distance == limits.copies_within

@@ -1,9 +1,9 @@
 """Runs DVC so that a stage costs the same, however many batches there are: `python -m flows.workspace.lean dvc …`.
 
 By itself DVC reads and writes all of dvc.lock for each stage that ran, reads params.yaml for each of its sections, and
-git's index for each output, and hashes the dependencies of a stage that runs seven times. Here it writes the entry of
-that stage, reads a file of params, and the index, when it has changed, and hashes these dependencies three times. The
-bytes are the same.
+git's index for each output, and hashes the dependencies of a stage that runs four times for its run cache alone. Here
+it writes the entry of that stage, reads a file of params, and the index, when it has changed, and takes for the run
+cache the hashes that it has. The bytes are the same.
 """
 
 import re

@@ -63,8 +63,8 @@ class Chain:
             "audit": {"hashes": data / "hashes", "out": data / "audit", "health": data / "health"},
             "train_head": {"out": data / "head"},
             "finetune": {
-                "start_record": data / "start.json", "start": data / "start", "scratch": data / "scratch",
-                "out": data / "trained", "curves": data / "training",
+                "start_record": data / "start.json", "start": data / "start", "out": data / "trained",
+                "curves": data / "training",
             },
             "adapt": {"out": data / "candidate", "facts": data / "adaptation"},
             "evaluate": {
@@ -87,7 +87,7 @@ class Chain:
             "backbone": data / "backbone", "head": data / "head", "trained": data / "trained",
             "candidate": data / "candidate",
             "validated": data / "validated", "training": data / "training", "evaluation": data / "evaluation",
-            "health": data / "health",
+            "health": data / "health", "scratch": data / "scratch",
             "regression": data / "regression", "adaptation": data / "adaptation",
         }  # fmt: skip
 

@@ -10,6 +10,7 @@ the process that was started only waits then: the fork that works is a child of 
 import atexit
 import gc
 import importlib
+import io
 import json
 import os
 import pkgutil
@@ -24,24 +25,25 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NoReturn
 
 import pytest
 
-from tasks.machine.files import read_json, write_json
 from tasks.machine.sources import digest
 from tests.kit.programs import status_of
-from tests.kit.sharing import made_once
 from tests.kit.watching import die_with_the_tests
 
 ROOT = Path(__file__).parents[2]
 HOOK = Path(__file__).parent / "hook"
 STAGES, DVC, DOORS = KINDS = "GRAFTLINE_WARM_STAGES", "GRAFTLINE_WARM_DVC", "GRAFTLINE_WARM_DOORS"
+WORKERS = "GRAFTLINE_WARM_WORKERS"
 CODE = {  # of the project that these programs run
-    STAGES: ("tasks",), DVC: ("flows/workspace", "tasks/machine"), DOORS: ("flows", "tasks"),
+    STAGES: ("tasks",), DVC: ("flows/workspace", "tasks/machine"), DOORS: ("flows", "tasks"), WORKERS: (),
 }  # fmt: skip
 IMPORTED = {
     STAGES: (
@@ -62,35 +64,45 @@ IMPORTED = {
         "anyio._backends._asyncio", "prefect.cli.deploy", "prefect.engine", "prefect.runner",
         "prefect.server.api.server", "prefect.utilities.visualization", "prefect.workers.process", "uvicorn.main",
     ),
+    WORKERS: (  # which import the tests, too
+        "great_expectations.expectations", "moto.server", "playwright.sync_api", "prefect.server.api.server",
+        "transformers.models.auto.modeling_auto",
+    ),
 }  # fmt: skip
 
 
-def warm_starts(factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return the environment of those who are to use the processes, which all workers share and which end with them."""
+def warm_starts(*kinds: str, files: Sequence[str] = ()) -> dict[str, str]:
+    """Start the processes, which end with this one, and return their addresses by kind.
 
-    def make(place: Path) -> None:
-        sockets = tempfile.mkdtemp()  # the path of a socket has at most 107 bytes
-        places = {kind: f"{sockets}/{kind}" for kind in KINDS}
-        tests = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.kit.warm_starts", kind, socket, str(tests)],
-                cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True,
-            )
-            for kind, socket in places.items()
-        ]  # fmt: skip
-        for process in processes:
-            with process.stdout:
-                assert process.stdout.readline() == b"ready\n"
-            process.returncode = 0  # nobody waits for it
-        write_json(place / "places.json", places)
-
-    paths = [str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return read_json(made_once(factory, "warm", make) / "places.json") | {"PYTHONPATH": os.pathsep.join(paths)}
+    Args:
+        files: of the tests that the workers are to have imported.
+    """
+    sockets = tempfile.mkdtemp()  # the path of a socket has at most 107 bytes
+    places = {kind: f"{sockets}/{kind}" for kind in kinds}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.kit.warm_starts", kind, socket, str(os.getpid()), *files],
+            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True,
+        )
+        for kind, socket in places.items()
+    ]  # fmt: skip
+    for process in processes:
+        with process.stdout:
+            assert process.stdout.readline() == b"ready\n"
+        process.returncode = 0  # nobody waits for it
+    return places
 
 
-def serve(kind: str, place: str, tests: int) -> None:
+def hooked() -> dict[str, str]:
+    """Return the setting with which Python hands programs over to the processes whose addresses it has."""
+    return {"PYTHONPATH": os.pathsep.join([str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def serve(kind: str, place: str, tests: int, *files: str) -> NoReturn:
     """Import everything, then fork a program for each request until the process of the tests ends."""
+    if kind == WORKERS:
+        with redirect_stdout(io.StringIO()):  # each worker says what is wrong
+            pytest.main(["--collect-only", "-p", "no:xdist", "-p", "no:cacheprovider", *files])
     for name in IMPORTED[kind]:
         importlib.import_module(name)
     if kind == STAGES:
@@ -110,7 +122,7 @@ def serve(kind: str, place: str, tests: int) -> None:
         for key, _ in waiting.select():
             if key.fileobj == end:
                 shutil.rmtree(Path(place).parent, ignore_errors=True)
-                return
+                os._exit(0)  # some modules would report that they leak
             if key.fileobj is listening:
                 connection, _ = listening.accept()
                 if (pid := _fork(connection, kind, code)) is not None:
@@ -183,6 +195,8 @@ def _become(request: dict[str, Any], streams: list[int], kind: str) -> None:
     sys.stdin = os.fdopen(0, closefd=False)  # as Python's own: who replaces one closes no stream
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", buffering=1, closefd=False)
+    if kind == WORKERS:
+        _become_a_worker(request["arguments"][-1])
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -209,6 +223,16 @@ def _become(request: dict[str, Any], streams: list[int], kind: str) -> None:
     os._exit(status)
 
 
+def _become_a_worker(code: str) -> NoReturn:
+    """Run what execnet starts Python with. The environment stays: in that of the request are the addresses for it."""
+    os.setsid()
+    die_with_the_tests()
+    sys.argv = ["-c"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    exec(code, vars(sys.modules["__main__"]))  # noqa: S102
+    raise SystemExit
+
+
 def _use_threads() -> None:
     if "OMP_NUM_THREADS" in os.environ:
         import torch
@@ -233,4 +257,4 @@ def _code_of(folder: Path, kind: str) -> dict[str, bytes]:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:])

@@ -10,6 +10,8 @@ import sys
 
 def address() -> str | None:
     """Return the address of the process that has imported what this program needs; None where there is none."""
+    if sys.orig_argv[1:3] == ["-u", "-c"]:  # as pytest-xdist starts a worker
+        return os.environ.get("GRAFTLINE_WARM_WORKERS")
     if sys.orig_argv[1:2] != ["-m"] or len(sys.orig_argv) < 3 or sys.orig_argv[2] == "tasks.stage.warm":
         return None
     kinds = {"tasks": "STAGES", "dvc": "DVC", "flows": "DOORS", "prefect": "DOORS", "uvicorn": "DOORS"}

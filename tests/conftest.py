@@ -17,6 +17,9 @@ import pytest
 
 # The workers share the cores: a second thread of torch or of OpenBLAS would wait for one of another worker's.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What is freed stays with the programs: the kernel takes longer to clear a page again than a small network to use it.
+os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 * 2**20))
+os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(256 * 2**20))
 
 import tasks  # noqa: F401  it says how threads wait, before torch starts any
 from benchmarks.kit import small_project

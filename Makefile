@@ -65,9 +65,9 @@ Graftline needs Python 3.11: make setup PYTHON=/path/to/python3.11))
 demo: setup ## run the whole chain on handwritten digits, in demo/; MODALITY=text: on tickets, in demo-text/; 3 minutes
 	$(BIN)/python -m flows.demo --modality $(MODALITY)
 
-# five processes on two cores: tests that wait for a server or a process leave their core to others
+# six processes on two cores: tests that wait for a server or a process leave their core to others
 test: setup ## run the tests and print the ten slowest
-	$(BIN)/python -m pytest --numprocesses 5 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 6 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## check style, types and who may import whom
 	$(BIN)/ruff check .

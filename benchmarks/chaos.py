@@ -61,7 +61,7 @@ OF_A_PROMOTION = ("flow", "git", "group", "all")
 PROMOTION_EVERY = 4  # projects
 # git holds its lock for so long that a kill can meet it, as git does on a large repository
 SLOW_GIT = (("filter.slow.clean", "sleep 0.1; cat"), ("filter.slow.smudge", "cat"))
-LOOK_SECONDS = 0.002  # between two checks whether the moment has come; DVC writes dvc.lock in 50 ms
+LOOK_SECONDS = 0.01  # between two checks whether the moment has come; DVC writes dvc.lock in 50 ms
 RUN_SECONDS = 900  # timeout of a run
 SURVIVOR_SECONDS = 10.0
 COMPARED = ("dvc.lock", "data/models/candidate", "data/regression", "data/report/index.html", "data/decisions.jsonl",

@@ -11,20 +11,25 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 # The workers share the cores: a second thread of torch or of OpenBLAS would wait for one of another worker's.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What is freed stays with the programs: the kernel takes longer to clear a page again than a small network to use it.
+os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 * 2**20))
+os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(256 * 2**20))
 
 import tasks  # noqa: F401  it says how threads wait, before torch starts any
 from benchmarks.kit import small_project
 from tests.kit.programs import SECONDS, run_module
 from tests.kit.sharing import copied, made_once, packed
-from tests.kit.warm_starts import warm_starts
+from tests.kit.warm_starts import KINDS, WORKERS, hooked, warm_starts
 
 ROOT = Path(__file__).parent.parent
 MEMORY, LEAST_GIB = Path("/dev/shm"), 4
+SHARED = pytest.StashKey[dict[str, str]]()  # addresses by kind
 LONG = (
     "flows/test_crashes", "tasks/test_finetune", "flows/test_ingest", "tasks/machine/test_sources", "flows/test_serve",
     "flows/test_pipeline", "flows/test_fresh_clone", "flows/test_photographs", "flows/test_work_pool",
@@ -45,6 +50,20 @@ def gib_in_memory() -> float:
 # The tests make very many files, and would wait for the disk. Those of a test that passed are removed at its end.
 if gib_in_memory() >= LEAST_GIB:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Let the workers be forks of one process that has imported the tests, and start what they share meanwhile."""
+    places = warm_starts(WORKERS, *KINDS, files=config.args)
+    os.environ |= {WORKERS: places.pop(WORKERS)} | hooked()
+    config.stash[SHARED] = places
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker the addresses of what the workers share."""
+    node.workerinput["warm starts"] = node.config.stash[SHARED]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -136,10 +155,11 @@ def set_param() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def warm(tmp_path_factory) -> Iterator[None]:
+def warm(pytestconfig) -> Iterator[None]:
     """Stages, doors, DVC and Prefect start without the seconds that their imports take, from here on."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in warm_starts(tmp_path_factory).items():
+        places = getattr(pytestconfig, "workerinput", {}).get("warm starts") or warm_starts(*KINDS)
+        for name, value in (places | hooked()).items():
             patch.setenv(name, value)
         yield
 

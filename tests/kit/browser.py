@@ -59,17 +59,27 @@ def running_chromium() -> Iterator[Any]:
         browser.close()
 
 
-def opened(browser: Any, address: str, *, is_own: Callable[[str], bool], **settings: Any) -> Any:
-    """Open a page in a context of its own, with these settings, and return its window.
+def opened(
+    browser: Any, address: str, *, is_own: Callable[[str], bool], width: int, height: int, scheme: str
+) -> Any:  # fmt: skip
+    """Open a page in the browser's one window, in which it takes the place of the page before, and return the window.
 
-    The window's `seen` lists requests for what is not its own, and all complaints.
+    A window of its own would take three processes. The window's `seen` lists requests for what is not its own, and all
+    complaints.
     """
-    window = browser.new_context(**settings).new_page()
+    window = browser.contexts[0].pages[0] if browser.contexts else _new_window(browser)
+    window.seen, window.is_own = [], is_own
+    window.set_viewport_size({"width": width, "height": height})
+    window.emulate_media(media="screen", color_scheme=scheme)
+    window.goto(address)
+    return window
+
+
+def _new_window(browser: Any) -> Any:
+    window = browser.new_context().new_page()
     window.set_default_timeout(10_000)
-    window.seen = []
-    window.on("request", lambda event: None if is_own(event.url) else window.seen.append(event.url))
+    window.on("request", lambda event: None if window.is_own(event.url) else window.seen.append(event.url))
     window.on("console", lambda message: window.seen.append(message.text))
     window.on("pageerror", lambda error: window.seen.append(str(error)))
     window.on("dialog", lambda dialog: (window.seen.append(dialog.message), dialog.dismiss()))
-    window.goto(address)
     return window

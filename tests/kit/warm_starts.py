@@ -5,12 +5,17 @@ the tests run, hook/sitecustomize.py hands `python -m tasks.VERB` over to one pr
 another, doors and Prefect to a third. A program is not handed over where its project has other code than this checkout,
 or another user starts it, or its environment lacks the address. The tests of crashes take the addresses away, because
 the process that was started only waits then: the fork that works is a child of another process.
+
+The workers of pytest-xdist are such forks, too, of a process that has collected the tests: of each module of the tests
+one process rewrites the assertions, and imports what it needs.
 """
 
 import atexit
+import copy
 import gc
 import importlib
-import json
+import io
+import marshal
 import os
 import pkgutil
 import resource
@@ -24,24 +29,25 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NoReturn
 
 import pytest
 
-from tasks.machine.files import read_json, write_json
 from tasks.machine.sources import digest
 from tests.kit.programs import status_of
-from tests.kit.sharing import made_once
 from tests.kit.watching import die_with_the_tests
 
 ROOT = Path(__file__).parents[2]
 HOOK = Path(__file__).parent / "hook"
 STAGES, DVC, DOORS = KINDS = "GRAFTLINE_WARM_STAGES", "GRAFTLINE_WARM_DVC", "GRAFTLINE_WARM_DOORS"
+WORKERS = "GRAFTLINE_WARM_WORKERS"
 CODE = {  # of the project that these programs run
-    STAGES: ("tasks",), DVC: ("flows/workspace", "tasks/machine"), DOORS: ("flows", "tasks"),
+    STAGES: ("tasks",), DVC: ("flows/workspace", "tasks/machine"), DOORS: ("flows", "tasks"), WORKERS: (),
 }  # fmt: skip
 IMPORTED = {
     STAGES: (
@@ -62,35 +68,45 @@ IMPORTED = {
         "anyio._backends._asyncio", "prefect.cli.deploy", "prefect.engine", "prefect.runner",
         "prefect.server.api.server", "prefect.utilities.visualization", "prefect.workers.process", "uvicorn.main",
     ),
+    WORKERS: (  # which import the tests, too
+        "great_expectations.expectations", "moto.server", "playwright.sync_api", "prefect.server.api.server",
+        "transformers.models.auto.modeling_auto",
+    ),
 }  # fmt: skip
 
 
-def warm_starts(factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return the environment of those who are to use the processes, which all workers share and which end with them."""
+def warm_starts(*kinds: str, files: Sequence[str] = ()) -> dict[str, str]:
+    """Start the processes, which end with this one, and return their addresses by kind.
 
-    def make(place: Path) -> None:
-        sockets = tempfile.mkdtemp()  # the path of a socket has at most 107 bytes
-        places = {kind: f"{sockets}/{kind}" for kind in KINDS}
-        tests = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.kit.warm_starts", kind, socket, str(tests)],
-                cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True,
-            )
-            for kind, socket in places.items()
-        ]  # fmt: skip
-        for process in processes:
-            with process.stdout:
-                assert process.stdout.readline() == b"ready\n"
-            process.returncode = 0  # nobody waits for it
-        write_json(place / "places.json", places)
-
-    paths = [str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return read_json(made_once(factory, "warm", make) / "places.json") | {"PYTHONPATH": os.pathsep.join(paths)}
+    Args:
+        files: of the tests that the workers are to have imported.
+    """
+    sockets = tempfile.mkdtemp()  # the path of a socket has at most 107 bytes
+    places = {kind: f"{sockets}/{kind}" for kind in kinds}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.kit.warm_starts", kind, socket, str(os.getpid()), *files],
+            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True,
+        )
+        for kind, socket in places.items()
+    ]  # fmt: skip
+    for process in processes:
+        with process.stdout:
+            assert process.stdout.readline() == b"ready\n"
+        process.returncode = 0  # nobody waits for it
+    return places
 
 
-def serve(kind: str, place: str, tests: int) -> None:
+def hooked() -> dict[str, str]:
+    """Return the setting with which Python hands programs over to the processes whose addresses it has."""
+    return {"PYTHONPATH": os.pathsep.join([str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def serve(kind: str, place: str, tests: int, *files: str) -> NoReturn:
     """Import everything, then fork a program for each request until the process of the tests ends."""
+    if kind == WORKERS:
+        with redirect_stdout(io.StringIO()):  # each worker says what is wrong
+            pytest.main(["--collect-only", "-p", "no:xdist", "-p", "no:cacheprovider", *files])
     for name in IMPORTED[kind]:
         importlib.import_module(name)
     if kind == STAGES:
@@ -110,7 +126,7 @@ def serve(kind: str, place: str, tests: int) -> None:
         for key, _ in waiting.select():
             if key.fileobj == end:
                 shutil.rmtree(Path(place).parent, ignore_errors=True)
-                return
+                os._exit(0)  # some modules would report that they leak
             if key.fileobj is listening:
                 connection, _ = listening.accept()
                 if (pid := _fork(connection, kind, code)) is not None:
@@ -149,10 +165,11 @@ def _answer(connection: socket.socket, number: int | str) -> None:
 def _fork(connection: socket.socket, kind: str, code: dict[str, bytes]) -> int | None:
     """Start the program that the other side asks for, and return its process; None where it is declined."""
     _, streams, _, _ = socket.recv_fds(connection, 1, 3)
-    line = connection.makefile("rb").readline()
-    if not line.endswith(b"\n"):  # whoever asked is gone
+    with connection.makefile("rb") as file:
+        content = file.read(int.from_bytes(file.read(8), "big"))
+    if not content:  # whoever asked is gone
         return _declined(connection, streams)
-    request = json.loads(line)
+    request = marshal.loads(content)  # noqa: S302  json would take longer to import
     peer = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
     is_ours = _code_of(Path(request["folder"]), kind) in (code, {})  # a folder without any code runs none
     if not is_ours or peer[1] != os.getuid():
@@ -184,6 +201,8 @@ def _become(request: dict[str, Any], streams: list[int], kind: str) -> None:
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", buffering=1, closefd=False)
     os.chdir(request["folder"])
+    if kind == WORKERS:
+        _become_a_worker(request["arguments"][-1])
     os.environ.clear()
     os.environ.update(request["environment"])
     for name, limit in request["limits"].items():
@@ -209,6 +228,16 @@ def _become(request: dict[str, Any], streams: list[int], kind: str) -> None:
     os._exit(status)
 
 
+def _become_a_worker(code: str) -> NoReturn:
+    """Run what execnet starts Python with. The environment stays: in that of the request are the addresses for it."""
+    os.setsid()
+    die_with_the_tests()
+    sys.argv = ["-c"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    exec(code, vars(sys.modules["__main__"]))  # noqa: S102
+    raise SystemExit
+
+
 def _use_threads() -> None:
     if "OMP_NUM_THREADS" in os.environ:
         import torch
@@ -217,12 +246,23 @@ def _use_threads() -> None:
 
 
 def _read_settings() -> None:
-    """Let Prefect read its settings anew: those of the folder and of the environment of whoever asks."""
-    from prefect.context import refresh_global_settings_context
+    """Let Prefect read its settings anew: those of the folder and of the environment of whoever asks.
+
+    How it logs is known where the settings of that are those of this process: Prefect would take 0.06 s to find out,
+    twice.
+    """
+    from prefect.context import get_settings_context, refresh_global_settings_context
     from prefect.logging import configuration
 
+    def of_logging() -> dict[str, Any]:
+        return get_settings_context().settings.logging.model_dump(exclude={"config_path"})
+
+    known, before = copy.deepcopy(configuration.PROCESS_LOGGING_CONFIG), of_logging()
+    del known["incremental"]  # which the first setup adds
     refresh_global_settings_context()
     configuration.PROCESS_LOGGING_CONFIG.clear()
+    if of_logging() == before and not any(name.startswith("PREFECT_LOGGING_") for name in os.environ):
+        configuration.load_logging_config = lambda path: copy.deepcopy(known)
     configuration.setup_logging()
 
 
@@ -233,4 +273,4 @@ def _code_of(folder: Path, kind: str) -> dict[str, bytes]:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:])

@@ -1,5 +1,7 @@
 """Hand `python -m MODULE` over to a process of `tests.kit.warm_starts`, which has imported what the module needs.
 
+A worker of pytest-xdist is handed over, too.
+
 Python runs this file before anything else, because its folder is on PYTHONPATH. Where the process declines, or is
 gone, Python goes on as it would have without this file.
 """
@@ -10,6 +12,8 @@ import sys
 
 def address() -> str | None:
     """Return the address of the process that has imported what this program needs; None where there is none."""
+    if sys.orig_argv[1:3] == ["-u", "-c"]:  # as pytest-xdist starts a worker
+        return os.environ.get("GRAFTLINE_WARM_WORKERS")
     if sys.orig_argv[1:2] != ["-m"] or len(sys.orig_argv) < 3 or sys.orig_argv[2] == "tasks.stage.warm":
         return None
     kinds = {"tasks": "STAGES", "dvc": "DVC", "flows": "DOORS", "prefect": "DOORS", "uvicorn": "DOORS"}
@@ -27,34 +31,39 @@ def has_streams() -> bool:
 
 
 if (place := address()) and has_streams():
-    import json
+    import _signal  # signal and socket wrap these, and take twice as long to import as all of this
+    import _socket
+    import array
+    import marshal
     import resource
-    import signal
-    import socket
 
     limits = [name for name in dir(resource) if name.startswith("RLIMIT_")]
-    request = {
-        "arguments": sys.orig_argv[2:],
-        "folder": os.getcwd(),  # noqa: PTH109  pathlib takes longer to import than all of this
-        "environment": dict(os.environ),
-        "limits": {name: resource.getrlimit(getattr(resource, name)) for name in limits},
-    }
+    request = marshal.dumps(
+        {
+            "arguments": sys.orig_argv[2:],
+            "folder": os.getcwd(),  # noqa: PTH109  pathlib takes longer to import, too
+            "environment": dict(os.environ),
+            "limits": {name: resource.getrlimit(getattr(resource, name)) for name in limits},
+        }
+    )
     pid, status = "", ""
-    with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            connection.connect(place)
-        except OSError:
-            pass
-        else:
-            socket.send_fds(connection, [b" "], [0, 1, 2])
-            connection.sendall(json.dumps(request).encode() + b"\n")
-            answer = connection.makefile()
-            if pid := answer.readline().strip():  # an empty one declines
-                for number in (signal.SIGTERM, signal.SIGINT):
-                    signal.signal(number, lambda number, _: os.kill(int(pid), number))
-                status = answer.readline().strip()
+    connection = _socket.socket(_socket.AF_UNIX)
+    try:
+        connection.connect(place)
+    except OSError:
+        pass
+    else:
+        streams = array.array("i", [0, 1, 2])
+        connection.sendmsg([b" "], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
+        connection.sendall(len(request).to_bytes(8, "big") + request)
+        answer = os.fdopen(connection.fileno(), closefd=False)
+        if pid := answer.readline().strip():  # an empty one declines
+            for number in (_signal.SIGTERM, _signal.SIGINT):
+                _signal.signal(number, lambda number, _: os.kill(int(pid), number))
+            status = answer.readline().strip()
+    connection.close()
     if status.startswith("-"):  # the signal that ended it
-        signal.signal(-int(status), signal.SIG_DFL)
+        _signal.signal(-int(status), _signal.SIG_DFL)
         os.kill(os.getpid(), -int(status))
     if pid:
         os._exit(int(status or 70))

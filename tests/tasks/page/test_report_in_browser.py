@@ -30,20 +30,15 @@ def chromium():
 @pytest.fixture
 def browse(chromium):
     """Return a function that opens a page. Its window's `seen` lists requests for other files, and all complaints."""
-    windows = []
 
     def open_page(path, *, width=1200, height=900, scheme="light"):
         address = path.as_uri()
-        window = opened(
+        return opened(
             chromium, address, is_own=lambda url: url == address or url.startswith("data:"),
-            viewport={"width": width, "height": height}, color_scheme=scheme,
+            width=width, height=height, scheme=scheme,
         )  # fmt: skip
-        windows.append(window)
-        return window
 
-    yield open_page
-    for window in windows:
-        window.context.close()
+    return open_page
 
 
 def draw_the_map(window):

@@ -1,6 +1,7 @@
 """The review page as a person uses it: by the keyboard, in Chromium."""
 
 import threading
+from contextlib import ExitStack
 
 import pytest
 
@@ -25,23 +26,18 @@ def chromium():
 @pytest.fixture
 def browse(chromium):
     """Return a function that serves a review and opens its page; `seen` lists complaints and foreign requests."""
-    closers = []
+    with ExitStack() as serving:
 
-    def open_page(review, *, width=1280, height=800, scheme="light"):
-        serving = served(review)
-        address = serving.__enter__()
-        closers.append(lambda: serving.__exit__(None, None, None))
-        window = opened(
-            chromium, f"{address}/?secret={review.secret}", is_own=lambda url: url.startswith((address, "data:")),
-            viewport={"width": width, "height": height}, color_scheme=scheme,
-        )  # fmt: skip
-        closers.append(window.context.close)
-        window.wait_for_selector(".tile")
-        return window
+        def open_page(review, *, width=1280, height=800, scheme="light"):
+            address = serving.enter_context(served(review))
+            window = opened(
+                chromium, f"{address}/?secret={review.secret}", is_own=lambda url: url.startswith((address, "data:")),
+                width=width, height=height, scheme=scheme,
+            )  # fmt: skip
+            window.wait_for_selector(".tile")
+            return window
 
-    yield open_page
-    for close in reversed(closers):
-        close()
+        yield open_page
 
 
 def rows(review):

@@ -88,6 +88,7 @@ def main() -> None:
             import_module(name)
     modules = sorted(name for name in reference["imported"] if name.startswith("tasks."))
     import_module("tasks.machine.sources").digest(*modules)  # it keeps the parsed files
+    import_module("tasks.stage.params").load_params(ROOT / "params.yaml")  # it keeps the checks of the sections
     again = forked(place, warm)
     assert again is not None
     assert again["results"] == reference["results"], "warm stores give other bytes than cold ones"

@@ -266,8 +266,10 @@ def _read_settings() -> None:
     from prefect.context import get_settings_context, refresh_global_settings_context
     from prefect.logging import configuration
 
-    def of_logging() -> dict[str, Any]:
-        return get_settings_context().settings.logging.model_dump(exclude={"config_path"})
+    def of_logging() -> tuple[Any, ...]:
+        settings = get_settings_context().settings
+        path, levels = settings.logging.config_path, (settings.server.logging_level, settings.internal.logging_level)
+        return settings.logging.model_dump(exclude={"config_path"}), levels, path if path.exists() else None
 
     known, before = copy.deepcopy(configuration.PROCESS_LOGGING_CONFIG), of_logging()
     del known["incremental"]  # which the first setup adds

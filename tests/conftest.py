@@ -55,7 +55,11 @@ if gib_in_memory() >= LEAST_GIB:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """Let the workers be forks of one process that has imported the tests, and start what they share meanwhile."""
-    places = warm_starts(WORKERS, *KINDS, files=config.args)
+    if sys.platform != "linux":  # other systems tell no process of the end of another
+        return
+    folder = config.invocation_params.dir
+    files = [os.path.join(folder, file) for file in config.args]  # noqa: PTH118  the id of a test may have any text
+    places = warm_starts(WORKERS, *KINDS, files=files)
     os.environ |= {WORKERS: places.pop(WORKERS)} | hooked()
     config.stash[SHARED] = places
 
@@ -63,7 +67,7 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker the addresses of what the workers share."""
-    node.workerinput["warm starts"] = node.config.stash[SHARED]
+    node.workerinput["warm starts"] = node.config.stash.get(SHARED, {})
 
 
 @pytest.hookimpl(wrapper=True)

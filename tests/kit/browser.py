@@ -67,7 +67,11 @@ def opened(
     A window of its own would take three processes. The window's `seen` lists requests for what is not its own, and all
     complaints.
     """
-    window = browser.contexts[0].pages[0] if browser.contexts else _new_window(browser)
+    if browser.contexts:
+        window = browser.contexts[0].pages[0]
+        window.goto("about:blank")  # what the page before complains of until now, it complains of itself
+    else:
+        window = _new_window(browser)
     window.seen, window.is_own = [], is_own
     window.set_viewport_size({"width": width, "height": height})
     window.emulate_media(media="screen", color_scheme=scheme)

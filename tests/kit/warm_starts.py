@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,7 @@ ROOT = Path(__file__).parents[2]
 HOOK = Path(__file__).parent / "hook"
 STAGES, DVC, DOORS = KINDS = "GRAFTLINE_WARM_STAGES", "GRAFTLINE_WARM_DVC", "GRAFTLINE_WARM_DOORS"
 WORKERS = "GRAFTLINE_WARM_WORKERS"
+SECONDS_TO_END = 30  # of workers whose pytest was killed: execnet interrupts their tests after 5
 CODE = {  # of the project that these programs run
     STAGES: ("tasks",), DVC: ("flows/workspace", "tasks/machine"), DOORS: ("flows", "tasks"), WORKERS: (),
 }  # fmt: skip
@@ -104,9 +105,10 @@ def hooked() -> dict[str, str]:
 
 def serve(kind: str, place: str, tests: int, *files: str) -> NoReturn:
     """Import everything, then fork a program for each request until the process of the tests ends."""
+    end = os.pidfd_open(tests)
     if kind == WORKERS:
         with redirect_stdout(io.StringIO()):  # each worker says what is wrong
-            pytest.main(["--collect-only", "-p", "no:xdist", "-p", "no:cacheprovider", *files])
+            pytest.main(["--collect-only", "-n0", "-p", "no:cacheprovider", *files])
     for name in IMPORTED[kind]:
         importlib.import_module(name)
     if kind == STAGES:
@@ -118,16 +120,19 @@ def serve(kind: str, place: str, tests: int, *files: str) -> NoReturn:
     listening.listen(16)
     os.write(1, b"ready\n")
     waiting = selectors.DefaultSelector()
-    end = os.pidfd_open(tests)
     waiting.register(end, selectors.EVENT_READ)
     waiting.register(listening, selectors.EVENT_READ)
-    at_work = set()
-    while True:
+    at_work: set[int] = set()
+    is_over = False
+    while at_work or not is_over:
         for key, _ in waiting.select():
             if key.fileobj == end:
-                shutil.rmtree(Path(place).parent, ignore_errors=True)
-                os._exit(0)  # some modules would report that they leak
-            if key.fileobj is listening:
+                is_over = True
+                waiting.unregister(end)
+                signal.alarm(SECONDS_TO_END)
+                for program in at_work if kind != WORKERS else ():  # a worker ends by itself, with what it started
+                    _kill(program)
+            elif key.fileobj is listening:
                 connection, _ = listening.accept()
                 if (pid := _fork(connection, kind, code)) is not None:
                     ending = os.pidfd_open(pid)
@@ -148,6 +153,8 @@ def serve(kind: str, place: str, tests: int, *files: str) -> NoReturn:
                 if connection in waiting.get_map():
                     waiting.unregister(connection)
                 connection.close()
+    shutil.rmtree(Path(place).parent, ignore_errors=True)
+    os._exit(0)  # some modules would report that they leak
 
 
 def _kill(pid: int) -> None:
@@ -166,13 +173,13 @@ def _fork(connection: socket.socket, kind: str, code: dict[str, bytes]) -> int |
     """Start the program that the other side asks for, and return its process; None where it is declined."""
     _, streams, _, _ = socket.recv_fds(connection, 1, 3)
     with connection.makefile("rb") as file:
-        content = file.read(int.from_bytes(file.read(8), "big"))
-    if not content:  # whoever asked is gone
+        size = int.from_bytes(file.read(8), "big")
+        content = file.read(size)
+    peer = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    if not content or len(content) < size or peer[1] != os.getuid():  # whoever asked is gone, or is another user
         return _declined(connection, streams)
     request = marshal.loads(content)  # noqa: S302  json would take longer to import
-    peer = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-    is_ours = _code_of(Path(request["folder"]), kind) in (code, {})  # a folder without any code runs none
-    if not is_ours or peer[1] != os.getuid():
+    if _code_of(Path(request["folder"]), kind) not in (code, {}):  # a folder without any code runs none
         return _declined(connection, streams)
     pid = os.fork()
     if pid == 0:
@@ -219,13 +226,8 @@ def _become(request: dict[str, Any], streams: list[int], kind: str) -> None:
         _read_settings()
     if not hasattr(sys.modules.get(name), "__path__"):  # a package stays: its __main__ runs
         sys.modules.pop(name, None)
-    status = status_of(partial(runpy.run_module, name, run_name="__main__", alter_sys=True))
-    if kind == DOORS:  # Prefect sends the rest of its log
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    # at the end of a door, Prefect sends the rest of its log
+    _end(partial(runpy.run_module, name, run_name="__main__", alter_sys=True), has_hooks=kind == DOORS)
 
 
 def _become_a_worker(code: str) -> NoReturn:
@@ -233,9 +235,19 @@ def _become_a_worker(code: str) -> NoReturn:
     os.setsid()
     die_with_the_tests()
     sys.argv = ["-c"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    exec(code, vars(sys.modules["__main__"]))  # noqa: S102
-    raise SystemExit
+    main = sys.modules["__main__"] = ModuleType("__main__")
+    _end(partial(exec, code, vars(main)), has_hooks=True)
+
+
+def _end(work: Callable[[], Any], *, has_hooks: bool) -> NoReturn:
+    """Do the work, and end this process with its status; call what is registered for the end of a Python, too."""
+    status = status_of(work)
+    if has_hooks:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _use_threads() -> None:
@@ -254,8 +266,10 @@ def _read_settings() -> None:
     from prefect.context import get_settings_context, refresh_global_settings_context
     from prefect.logging import configuration
 
-    def of_logging() -> dict[str, Any]:
-        return get_settings_context().settings.logging.model_dump(exclude={"config_path"})
+    def of_logging() -> tuple[Any, ...]:
+        settings = get_settings_context().settings
+        path, levels = settings.logging.config_path, (settings.server.logging_level, settings.internal.logging_level)
+        return settings.logging.model_dump(exclude={"config_path"}), levels, path if path.exists() else None
 
     known, before = copy.deepcopy(configuration.PROCESS_LOGGING_CONFIG), of_logging()
     del known["incremental"]  # which the first setup adds

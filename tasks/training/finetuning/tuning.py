@@ -247,6 +247,7 @@ def fine_tune(
         val_minibatches=val, start=at_start, alignment=alignment, contrast=Contrast(targets=classes) if refit else None,
         keeper=keeper, peers=peers, show=show,
     )  # fmt: skip
+    known, history.kept_on_val = history.kept_on_val, None  # large: it does not stay while other trunks are trained
     merge(model)
     refitted: dict[float, Layers] = {}
     if history.kept:
@@ -257,8 +258,8 @@ def fine_tune(
                 refitted[share] = fit_heads(model.targets, side_of(data.train), side_of(data.val), refit)
                 model.graft({name: [layer] for name, layer in refitted[share].items()})
             is_kept_epoch = share == FINETUNED and options.method == "full" and not refit
-            known = history.kept_on_val if is_kept_epoch else None
-            judged[share] = Judged.of(known or score_on_val(trained), model.targets, data.words)
+            answers = known if is_kept_epoch and known else score_on_val(trained)
+            judged[share] = Judged.of(answers, model.targets, data.words)
     model.cpu()
     model.to(memory_format=torch.contiguous_format)
     calibrate(model, judged[max(judged)])

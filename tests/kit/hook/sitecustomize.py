@@ -30,6 +30,14 @@ def has_streams() -> bool:
         return False
 
 
+def pass_on(number: int, pid: int) -> None:
+    """Send a signal to the program that runs elsewhere: an error here would make Python run it a second time."""
+    try:  # noqa: SIM105  contextlib takes longer to import, too
+        os.kill(pid, number)
+    except ProcessLookupError:  # it has just ended
+        pass
+
+
 if (place := address()) and has_streams():
     import _signal  # signal and socket wrap these, and take twice as long to import as all of this
     import _socket
@@ -59,7 +67,7 @@ if (place := address()) and has_streams():
         answer = os.fdopen(connection.fileno(), closefd=False)
         if pid := answer.readline().strip():  # an empty one declines
             for number in (_signal.SIGTERM, _signal.SIGINT):
-                _signal.signal(number, lambda number, _: os.kill(int(pid), number))
+                _signal.signal(number, lambda number, _: pass_on(number, int(pid)))
             status = answer.readline().strip()
     connection.close()
     if status.startswith("-"):  # the signal that ended it

@@ -22,7 +22,7 @@ from tasks.targets.head import Factors
 from tasks.targets.number import Number
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.finetuning.do_no_harm import Judged
-from tasks.training.finetuning.path import SHARES
+from tasks.training.finetuning.path import FINETUNED, SHARES
 from tasks.training.finetuning.trunks import assemble, choose, fine_tune_trunks, trainings
 from tasks.training.finetuning.tuning import Data, Tuned, label_tensor, open_source
 from tasks.training.loop.fit import Epoch, History
@@ -214,6 +214,18 @@ def test_run_that_is_killed_in_any_training_goes_on_to_the_same_bytes(project, t
     assert bits(resumed) == bits(undisturbed)
     assert found.facts() == expected.facts()
     assert resumed.targets == undisturbed.targets
+
+
+@pytest.mark.parametrize("how", [{"averaging": 0.5}, {"update_statistics": True}])
+def test_val_is_judged_alike_whether_the_kept_epoch_was_trained_in_this_run_or_an_earlier_one(project, tmp_path, how):
+    def losses():
+        outcome = project.tune(
+            new_model(), hidden=["angle"], keeper_of=lambda names: Checkpoint(tmp_path, recipe={}),
+            head_learning_rate=0.01, backbone_learning_rate=0.005, **how,
+        )  # fmt: skip
+        return outcome.tuned[LABEL].judged[FINETUNED]["label"].losses
+
+    np.testing.assert_array_equal(losses(), losses(), strict=True)
 
 
 def test_target_without_any_label_changes_no_bit_of_the_other(project):

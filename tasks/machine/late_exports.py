@@ -6,13 +6,15 @@ these waits for all of them.
 
 import ast
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.machinery import SourceFileLoader
 from importlib.util import resolve_name
 from types import CodeType, ModuleType
 from typing import Any
+
+from tasks.machine.late_modules import Finder
 
 
 @contextmanager
@@ -21,27 +23,12 @@ def late_exports(*packages: str) -> Iterator[None]:
 
     A name that another statement of the `__init__` uses is loaded at once.
     """
-    finder = _Finder(packages)
+    finder = Finder(dict.fromkeys(packages, _Loader))
     sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
         sys.meta_path.remove(finder)
-
-
-class _Finder:
-    def __init__(self, packages: Collection[str]) -> None:
-        self.packages = packages
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name not in self.packages:
-            return None
-        spec = PathFinder.find_spec(name, path, target)
-        if spec is not None and isinstance(spec.loader, SourceFileLoader):
-            spec.loader = _Loader(spec.loader.name, spec.loader.path)
-        return spec
 
 
 class _Loader(SourceFileLoader):

@@ -13,7 +13,7 @@ neither, and its copy does without them.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
@@ -29,26 +29,32 @@ KEEPING_AWAY = {"torch._compile": "_disable_dynamo", "torch.optim.optimizer": "_
 
 def load_late() -> None:
     """Let an import of torch, torchvision or scipy in this process load these modules only when they are used."""
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    if not any(isinstance(finder, Finder) and finder.loaders is _LOADERS for finder in sys.meta_path):
+        sys.meta_path.insert(0, Finder(_LOADERS))
 
 
-class _Finder:
+class Finder:
+    """Lets a loader of ours load modules, by their names."""
+
+    def __init__(self, loaders: Mapping[str, type[SourceFileLoader]]) -> None:
+        self.loaders = loaders
+
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        loader = _LOADERS.get(name)
-        if loader is None or (name != COPYING and ASKED in sys.modules):
+        if name not in self.loaders:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and isinstance(spec.loader, SourceFileLoader):
-            spec.loader = loader(spec.loader.name, spec.loader.path)
+            spec.loader = self.loaders[name](spec.loader.name, spec.loader.path)
         return spec
 
 
 class _LoaderOfTorch(SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
         super().exec_module(module)
+        if ASKED in sys.modules:
+            return
         name = KEEPING_AWAY[module.__name__]
         setattr(module, name, partial(_STAND_INS[name], getattr(module, name)))
 
@@ -89,6 +95,8 @@ _STAND_INS: dict[str, Callable[..., Any]] = {"_disable_dynamo": _disable, "_use_
 
 class _LoaderOfTorchvision(SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
+        if ASKED in sys.modules:
+            return super().exec_module(module)
         import torch
 
         stand_in = ModuleType(ASKED)

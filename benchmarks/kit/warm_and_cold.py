@@ -12,6 +12,7 @@ import copy
 import gc
 import json
 import os
+import resource
 import shutil
 import sys
 import threading
@@ -28,6 +29,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 NUM_IMAGES = 5
+MOST_SECONDS = 60  # of processor, for a run, which takes less than 2
 LAYERS = ["features.3", "features.4"]  # few of the network's, so that a run takes little time
 # the beginning of a changed module: it returns other tensors and arrays of numbers, and all other objects unchanged
 TWICE = """
@@ -269,6 +271,7 @@ def forked(
         os.close(reading)
         status = 1
         try:
+            resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS))  # a changed loop may never end
             gc.freeze()  # no fork looks through the objects of the modules that it has for garbage
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 2)

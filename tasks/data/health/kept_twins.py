@@ -20,7 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from tasks.data.health.bits import HashDistance
-from tasks.data.health.near_duplicates import NO_TWINS, Pairs, Side, Twins, Vectors, find_twins, nearest_twins
+from tasks.data.health.near_duplicates import NO_TWINS, Pairs, Side, Twins, find_twins, nearest_twins
+from tasks.data.vectors.embeddings import Part
 
 Arrays = Mapping[str, NDArray[Any]]
 Recipe = Mapping[str, str | float]
@@ -77,24 +78,10 @@ def find_twins_of_new(
     return twins
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Rows:
-    """Some of the rows of vectors, numbered from 0."""
-
-    whole: Vectors
-    rows: NDArray[np.intp]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, rows: Any, /) -> NDArray[np.floating]:
-        return self.whole[self.rows[rows]]
-
-
 def _part(side: Side, rows: NDArray[np.bool_]) -> Side:
     if rows.all():
         return side
-    return Side(vectors=_Rows(whole=side.vectors, rows=np.flatnonzero(rows)), hashes=side.hashes[rows])
+    return Side(vectors=Part(side.vectors, np.flatnonzero(rows)), hashes=side.hashes[rows])
 
 
 def _arrays(twins: Twins) -> dict[str, NDArray[Any]]:

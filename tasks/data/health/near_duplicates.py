@@ -10,14 +10,13 @@ the length of the rest. By the inequality of Cauchy and Schwarz it is no smaller
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from tasks.data.health.bits import HashDistance, reaches
-from tasks.data.vectors.embeddings import pair_cosines
+from tasks.data.vectors.embeddings import Vectors, pair_cosines
 from tasks.machine.cores import spread
 
 TILE = (512, 4096)  # left x right samples
@@ -27,13 +26,6 @@ CROWDED = 0.05  # of a block's pairs: if more may be twins by their cosines, the
 OUTSIDE = 0.01  # of the squares of the vectors, that may lie outside of the main directions
 MOST_MEASURED = 4096  # samples that these are computed from
 PAIRS_FOR_DIRECTIONS = 50  # times dim x dim: fewer pairs cost less than the directions
-
-
-class Vectors(Protocol):
-    """Vectors (n, dim) of any float type, an array or a reader of a file; a slice or numbers index the rows."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, rows: Any, /) -> NDArray[np.floating]: ...
 
 
 @dataclass(frozen=True, kw_only=True)

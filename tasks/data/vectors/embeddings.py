@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,10 +130,19 @@ class Embeddings:
         return Part(self, rows)
 
 
-class Part:
-    """A selection of the rows of embeddings, numbered from 0."""
+class Vectors(Protocol):
+    """Vectors (n, dim) of any float type, an array or a reader of a file; a slice or numbers index the rows."""
 
-    def __init__(self, whole: Embeddings, rows: NDArray[np.integer]) -> None:
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: Any, /) -> NDArray[np.floating]: ...
+
+
+class Part:
+    """A selection of the rows of vectors, numbered from 0."""
+
+    def __init__(self, whole: Vectors, rows: NDArray[np.integer]) -> None:
         self.whole = whole
         self.rows = rows
         self.shape = (len(rows), whole.shape[1])

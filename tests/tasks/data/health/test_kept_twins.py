@@ -18,6 +18,7 @@ class Counted:
 
     def __init__(self, vectors):
         self.vectors, self.num_read = vectors, 0
+        self.shape = vectors.shape
 
     def __len__(self):
         return len(self.vectors)

@@ -77,8 +77,8 @@ class LookStore(Store):
         """Return the marks (n, num_marks) of the samples; None where the modality has none."""
         if not self.num_marks:
             return None
-        marks = [np.empty((0, self.num_marks), dtype=np.uint8), *(looks.marks for looks in self.looks(sample_ids))]
-        return np.concatenate(marks)
+        copied = (looks.marks.copy() for looks in self.looks(sample_ids))  # a view would hold the vectors in memory
+        return np.concatenate([np.empty((0, self.num_marks), dtype=np.uint8), *copied])
 
     def _unpack(self, values: NDArray[np.uint8]) -> Looks:
         return unpack(values, dim=self.dim, hashes_shape=self.hashes_shape)

@@ -13,7 +13,7 @@ if not WANTS_HELP:
 
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
-from tasks.machine.garbage import collect_rarely  # noqa: E402
+from tasks.machine.garbage import collect_rarely, never_collect_at_exit  # noqa: E402
 from tasks.machine.interpreter import explain_missing_packages  # noqa: E402
 from tasks.machine.late_modules import load_late  # noqa: E402
 
@@ -37,6 +37,7 @@ if WANTS_HELP:  # given before the verb imports what it works with, which takes 
     show_help(sys.orig_argv)
 if IS_VERB:
     collect_rarely()
+    never_collect_at_exit()
 
 
 def load(bundle: "str | Path", **choices: Any) -> "Predictor":

@@ -17,6 +17,7 @@ import pytest
 
 # The workers share the cores: a second thread of torch or of OpenBLAS would wait for one of another worker's.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["DVC_NO_ANALYTICS"] = "1"  # which DVC would send from a process of half a second
 # What is freed stays with the programs: the kernel takes longer to clear a page again than a small network to use it.
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 * 2**20))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(256 * 2**20))
@@ -79,7 +80,7 @@ def pytest_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-        gc.set_threshold(10_000)  # objects until it looks again; Python's 700 are made in a line of torch
+        gc.set_threshold(50_000)  # objects until it looks again; Python's 700 are made in a line of torch
 
 
 @pytest.hookimpl(wrapper=True)
@@ -177,7 +178,7 @@ def dvc(warm) -> Callable[..., str]:
         done = subprocess.run(
             [sys.executable, "-m", "dvc", *arguments],
             cwd=workspace,
-            env=environment | {"DVC_NO_ANALYTICS": "1"},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

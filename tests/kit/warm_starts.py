@@ -114,6 +114,7 @@ def serve(kind: str, place: str, tests: int, *files: str) -> NoReturn:
     if kind == STAGES:
         digest(*IMPORTED[STAGES])  # it keeps the code of each file: no fork parses one
     gc.freeze()  # no fork looks through the objects of all these modules for garbage
+    gc.set_threshold(10_000)  # nor often through its own; programs that stay say by themselves how often
     code = _code_of(ROOT, kind)
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(place)

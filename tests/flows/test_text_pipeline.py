@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 
 import pytest
 from safetensors.torch import save_file
@@ -11,7 +10,6 @@ from flows.workspace import paths
 from flows.workspace.parameters import set_parameters
 from tasks.demo.tickets import run as write_tickets
 from tests.kit.programs import run_module
-from tests.kit.verbs import QUIET
 
 pytest.importorskip("transformers", reason="needs the extra [text]: pip install -e '.[text]'")
 
@@ -51,7 +49,7 @@ def test_texts_of_a_table_become_an_accepted_candidate_that_predicts(workspace, 
     questions = tmp_path / "questions.csv"
     questions.write_text('text\n"The parcel\nnever came"\nI forgot my password\n""\n')
     answers = tmp_path / "answers.csv"
-    run_module("tasks.predict", paths.candidate(), questions, "-o", answers, env=os.environ | QUIET)
+    run_module("tasks.predict", paths.candidate(), questions, "-o", answers)
     with answers.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3

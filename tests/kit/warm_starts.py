@@ -70,8 +70,9 @@ IMPORTED = {
         "prefect.server.api.server", "prefect.utilities.visualization", "prefect.workers.process", "uvicorn.main",
     ),
     WORKERS: (  # which import the tests, too
-        "great_expectations.expectations", "moto.server", "playwright.sync_api", "prefect.server.api.server",
-        "transformers.models.auto.modeling_auto",
+        "great_expectations.expectations", "moto.server", "onnxscript.function_libs.torch_lib.ops", "playwright.sync_api",
+        "prefect.server.api.server", "tasks.prediction.part", "torch._inductor.compile_fx",
+        "torch.distributed.checkpoint", "transformers.models.auto.modeling_auto",
     ),
 }  # fmt: skip
 

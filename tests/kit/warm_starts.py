@@ -70,8 +70,8 @@ IMPORTED = {
         "prefect.server.api.server", "prefect.utilities.visualization", "prefect.workers.process", "uvicorn.main",
     ),
     WORKERS: (  # which import the tests, too
-        "great_expectations.expectations", "moto.server", "onnxscript.function_libs.torch_lib.ops", "playwright.sync_api",
-        "prefect.server.api.server", "tasks.prediction.part", "torch._inductor.compile_fx",
+        "great_expectations.expectations", "moto.server", "onnxscript.function_libs.torch_lib.ops",
+        "playwright.sync_api", "prefect.server.api.server", "tasks.prediction.part", "torch._inductor.compile_fx",
         "torch.distributed.checkpoint", "transformers.models.auto.modeling_auto",
     ),
 }  # fmt: skip

@@ -18,6 +18,7 @@ from tasks.training.loop.scores import Minibatch
 EPOCHS = 40
 PATIENCE_EPOCHS = 10
 MINIBATCH_SIZE = 128
+SHARD_SIZE = 64  # two layers take so little time that smaller ones would wait for Python
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 0.05
 WARMUP_FRACTION = 0.05
@@ -71,6 +72,7 @@ def fit_mlp(
         minibatches=lambda epoch: shuffled(rows, np.random.default_rng((seed, epoch)), size, passes, balanced=balanced),
         num_minibatches=rows.num * passes // size,
         val_minibatches=lambda: minibatches_of(rows, val),
+        shard_size=SHARD_SIZE,
     )
     hidden, output = (
         (layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy())

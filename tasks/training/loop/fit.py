@@ -37,7 +37,7 @@ Normalisation = nn.modules.batchnorm._BatchNorm
 EPOCHS_OF_SEED = 100_003  # so that no two seeds share one
 SEEDS_OF_RANK = 2**50  # so that no two processes share one
 # samples of a minibatch that a core computes alone: several cores that share a small layer wait for each other
-SHARD = 8
+SHARD_SIZE = 8
 PLAIN = FitOptions(
     epochs=None, warmup_fraction=0.0, decay_towards="zero", label_smoothing=0.0, mixup=0.0, averaging=0.0,
     gradient_norm=1.0, patience_epochs=None, balance="equal", update_statistics=False,
@@ -128,6 +128,7 @@ def fit(
     contrast: Contrast | None = None,
     keeper: Keeper | None = None,
     peers: Peers = ALONE,
+    shard_size: int = SHARD_SIZE,
     show: Callable[[Iterable[Minibatch], int], Iterator[Minibatch]] = lambda items, epoch: iter(items),
 ) -> History:
     """Train with AdamW (Loshchilov & Hutter 2019) under a linear warm-up and a cosine to zero, and keep one epoch.
@@ -156,6 +157,7 @@ def fit(
         peers: the processes that train together. Each has its own part of every minibatch, and of val; they exchange
             sums of gradients, and their scores. Mixup and dropout draw differently in each of them. An alignment or a
             contrast, which compares whole minibatches, is for one process.
+        shard_size: how many samples of a minibatch a core computes at once.
         show: wraps the minibatches of an epoch, to show progress.
     """
     epochs = options.epochs
@@ -166,7 +168,7 @@ def fit(
     with one_core_each(model, options) as pool:
         state = _State(
             model, options, groups, targets=targets, seed=seed, is_bf16=is_bf16, pool=pool, alignment=alignment,
-            contrast=contrast, peers=peers,
+            contrast=contrast, peers=peers, shard_size=shard_size,
         )  # fmt: skip
         history = state.history
         if not (keeper and state.restore(keeper.load())):
@@ -226,9 +228,11 @@ class _State:
         alignment: Alignment | None = None,
         contrast: Contrast | None = None,
         peers: Peers = ALONE,
+        shard_size: int = SHARD_SIZE,
     ) -> None:
         self.model = model
         self.peers = peers
+        self.shard_size = shard_size
         self.alignment = alignment
         self.contrast = contrast
         self.pool = pool
@@ -350,7 +354,7 @@ class _State:
         return self._split(inputs, labels, other, share=share)
 
     def _split(self, inputs: Inputs, labels: Tensor, other: Tensor | None = None, *, share: float = 1.0) -> list[Shard]:
-        size = SHARD if self.pool else len(labels)
+        size = self.shard_size if self.pool else len(labels)
         split = (part.split(size) for part in (inputs, labels, labels if other is None else other))
         return [Shard(one, its, mixed, share) for one, its, mixed in zip(*split, strict=True)]
 

@@ -142,21 +142,28 @@ def _read(path: Path) -> Source:
 
 @cache
 def _known(content: bytes, path: Path) -> Source:
-    """Return the imports and the code of a file of this content. They are cached beside the bytecode of the file."""
+    """Return the imports and the code of a file of this content. They are cached beside the bytecode of the file.
+
+    No file is parsed whose content this process, or the one that it was forked from, knows from another folder.
+    """
     place = Path(cache_from_source(path)).with_suffix(".json")
     key = hashlib.sha256(_reader() + content).hexdigest()
     with suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(place.read_bytes())
         if kept["key"] == key:
-            return Source(tuple(kept["imports"]), kept["code"])
-    source = _parsed(content)
+            return _by_key.setdefault(key, Source(tuple(kept["imports"]), kept["code"]))
+    if key not in _by_key:
+        _by_key[key] = _parsed(content)
     if not sys.dont_write_bytecode:
         with suppress(OSError):
             place.parent.mkdir(exist_ok=True)
             beside = place.with_suffix(f".{os.getpid()}")
-            beside.write_text(json.dumps({"key": key, **asdict(source)}), "utf-8")
+            beside.write_text(json.dumps({"key": key, **asdict(_by_key[key])}), "utf-8")
             beside.replace(place)
-    return source
+    return _by_key[key]
+
+
+_by_key: dict[str, Source] = {}
 
 
 @cache
@@ -165,12 +172,8 @@ def _reader() -> bytes:
     return hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).digest()
 
 
-@cache
 def _parsed(content: bytes) -> Source:
-    """Return the imports and the code of a file of this content.
-
-    Verbs that are forked from one process parse no file that it parsed before.
-    """
+    """Return the imports and the code of a file of this content."""
     tree = ast.parse(content)
     nodes = list(ast.walk(tree))
     imports = tuple(dict.fromkeys(_found_imports(nodes)))

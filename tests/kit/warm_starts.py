@@ -112,7 +112,7 @@ def serve(kind: str, place: str, tests: int, *files: str) -> NoReturn:
             pytest.main(["--collect-only", "-n0", "-p", "no:cacheprovider", *files])
     for name in IMPORTED[kind]:
         importlib.import_module(name)
-    if kind == STAGES:
+    if kind in (STAGES, WORKERS):
         digest(*IMPORTED[STAGES])  # it keeps the code of each file: no fork parses one
     gc.freeze()  # no fork looks through the objects of all these modules for garbage
     gc.set_threshold(10_000)  # nor often through its own; programs that stay say by themselves how often

@@ -221,9 +221,9 @@ def project(finished, tmp_path) -> Path:
     return copy
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def s3_server():
-    """A real S3 server on a port of its own."""
+    """A real S3 server. Each process has one, because fsspec remembers the address of the first."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torchvision import models
 
@@ -81,6 +81,36 @@ class ParametersWithoutValues(TorchFunctionMode):
         if func in (torch.empty, torch.zeros, torch.ones):
             kwargs = {**(kwargs or {}), "device": "meta"}
         return func(*args, **(kwargs or {}))
+
+
+def without_random_values(build: Callable[[], Built]) -> Built:
+    """Return the module that `build` builds, for a file to fill.
+
+    Its parameters have the means of their distributions: drawing random numbers takes most of the time of building a
+    large network. Where an initialisation draws until all numbers are within bounds, the mean is within them.
+    """
+    with ParametersAtTheirMeans():
+        return build()
+
+
+class ParametersAtTheirMeans(TorchFunctionMode):
+    """Gives a parameter, and no other tensor, the mean of the distribution that it would be drawn from."""
+
+    DRAWING = (Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        drawn = args[0] if args else kwargs.get("tensor")
+        if func not in self.DRAWING or not isinstance(drawn, nn.Parameter):
+            return func(*args, **kwargs)
+        mean = 0.0
+        if func is Tensor.normal_:
+            mean = kwargs.get("mean", args[1] if len(args) > 1 else 0.0)
+        elif func is Tensor.uniform_:
+            low, high = args[1:3] or (kwargs.get("from", 0.0), kwargs.get("to", 1.0))
+            mean = (low + high) / 2
+        drawn.detach().fill_(mean)
+        return drawn
 
 
 def one_line(error: Exception) -> str:

@@ -27,6 +27,7 @@ from tasks.models.architecture import (
     check_architecture,
     classification_layer,
     num_parameters,
+    without_random_values,
     without_values,
 )
 from tasks.models.backbone import Backbone
@@ -136,7 +137,7 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
             description = read_description(about)
             check_content(weights, sha256=description.weights_sha256)
             header = read_header(weights)
-            build_backbone = builder(description, header, tokenizer)
+            build_backbone = partial(without_random_values, builder(description, header, tokenizer))
             first = build_backbone() if has_network(header, description) else None
             check_header(header, outline(description, build_backbone, first=first), advice=ADVICE)
             model = grafted(build_backbone, description, first=first)

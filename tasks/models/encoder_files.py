@@ -1,11 +1,12 @@
 """Read the files of a pretrained text encoder. No code in a file is run."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from tasks.models.architecture import without_values
+from tasks.models.architecture import without_random_values, without_values
 from tasks.models.encoder import Encoder, Pooling, build_network, check_limit, most_tokens
 from tasks.models.tensor_checks import FLOATS, check_fit, fill
 from tasks.models.transformers_networks import NOT_OF_NETWORK
@@ -64,7 +65,9 @@ def load_encoder(place: str, *, max_tokens: int | None = None, long: Long = "hea
         long=long,
     )  # fmt: skip
     pooling, is_normalised = read_pooling(folder)
-    encoder = Encoder(config, transform=transform, pooling=pooling, is_normalised=is_normalised)
+    encoder = without_random_values(
+        partial(Encoder, config, transform=transform, pooling=pooling, is_normalised=is_normalised)
+    )
     fill(
         encoder.network, read_weights(weights, encoder.network),
         name=f"weights {place}", advice=ADVICE,

@@ -25,6 +25,7 @@ from tasks.models.architecture import (
     classification_layer,
     num_parameters,
     one_line,
+    without_random_values,
     without_values,
 )
 from tasks.models.backbone import Backbone, Features
@@ -103,10 +104,11 @@ def load_backbone(
     else:
         preset = _named_weights(architecture, weights).transforms()
     transform = _transform(preset, header, image_size, decode)
-    backbone = build(transform=transform)
-    if weights != RANDOM:
-        state = _read_state(path) if is_file else _download(architecture, weights, digest)
-        load_weights(backbone, state, name=weights)
+    if weights == RANDOM:
+        return build(transform=transform).eval()
+    backbone = without_random_values(partial(build, transform=transform))
+    state = _read_state(path) if is_file else _download(architecture, weights, digest)
+    load_weights(backbone, state, name=weights)
     return backbone.eval()
 
 
@@ -140,7 +142,7 @@ def _load_other(
     if (size := file.stat().st_size) < numbers:
         raise ValueError(f"weights file {file} has {size:,} bytes, but {architecture} has {numbers:,} numbers")
     check_pin(file, digest)
-    backbone = build()
+    backbone = without_random_values(build)
     try:
         state = knows.own_tensors(architecture, backbone.network, pretrained.config, read_tensors(file))
     except Exception as error:  # a stranger's file can make the library raise almost any error

@@ -142,28 +142,21 @@ def _read(path: Path) -> Source:
 
 @cache
 def _known(content: bytes, path: Path) -> Source:
-    """Return the imports and the code of a file of this content. They are cached beside the bytecode of the file.
-
-    No file is parsed whose content this process, or the one that it was forked from, knows from another folder.
-    """
+    """Return the imports and the code of a file of this content. They are cached beside the bytecode of the file."""
     place = Path(cache_from_source(path)).with_suffix(".json")
     key = hashlib.sha256(_reader() + content).hexdigest()
     with suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(place.read_bytes())
         if kept["key"] == key:
-            return _by_key.setdefault(key, Source(tuple(kept["imports"]), kept["code"]))
-    if key not in _by_key:
-        _by_key[key] = _parsed(content)
+            return _by_content.setdefault(content, Source(tuple(kept["imports"]), kept["code"]))
+    source = _parsed(content)
     if not sys.dont_write_bytecode:
         with suppress(OSError):
             place.parent.mkdir(exist_ok=True)
             beside = place.with_suffix(f".{os.getpid()}")
-            beside.write_text(json.dumps({"key": key, **asdict(_by_key[key])}), "utf-8")
+            beside.write_text(json.dumps({"key": key, **asdict(source)}), "utf-8")
             beside.replace(place)
-    return _by_key[key]
-
-
-_by_key: dict[str, Source] = {}
+    return source
 
 
 @cache
@@ -172,8 +165,17 @@ def _reader() -> bytes:
     return hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).digest()
 
 
+_by_content: dict[bytes, Source] = {}  # of the files that this process, or the one it was forked from, knows
+
+
 def _parsed(content: bytes) -> Source:
-    """Return the imports and the code of a file of this content."""
+    """Return the imports and the code of a file of this content, which is parsed once."""
+    if content not in _by_content:
+        _by_content[content] = _parsed_anew(content)
+    return _by_content[content]
+
+
+def _parsed_anew(content: bytes) -> Source:
     tree = ast.parse(content)
     nodes = list(ast.walk(tree))
     imports = tuple(dict.fromkeys(_found_imports(nodes)))

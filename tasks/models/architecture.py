@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 from torchvision import models
 
@@ -84,10 +84,10 @@ class ParametersWithoutValues(TorchFunctionMode):
 
 
 def without_random_values(build: Callable[[], Built]) -> Built:
-    """Return the module that `build` builds, for a file to fill.
+    """Return the module that `build` builds, for a file to fill: drawing random weights takes most of the time.
 
-    Its parameters have the means of their distributions: drawing random numbers takes most of the time of building a
-    large network. Where an initialisation draws until all numbers are within bounds, the mean is within them.
+    A parameter has the mean of the distribution that it would be drawn from. An initialisation that draws until all
+    numbers are within bounds still ends: it draws into other tensors, which are random.
     """
     with ParametersAtTheirMeans():
         return build()
@@ -96,18 +96,18 @@ def without_random_values(build: Callable[[], Built]) -> Built:
 class ParametersAtTheirMeans(TorchFunctionMode):
     """Gives a parameter, and no other tensor, the mean of the distribution that it would be drawn from."""
 
-    DRAWING = (Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
-
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        drawn = args[0] if args else kwargs.get("tensor")
-        if func not in self.DRAWING or not isinstance(drawn, nn.Parameter):
+        drawn = args[0] if args else kwargs.get("tensor")  # those of torch.nn.init name their arguments
+        name = getattr(func, "__name__", None)
+        if name not in ("normal_", "uniform_", "kaiming_uniform_") or not isinstance(drawn, nn.Parameter):
             return func(*args, **kwargs)
         mean = 0.0
-        if func is Tensor.normal_:
-            mean = kwargs.get("mean", args[1] if len(args) > 1 else 0.0)
-        elif func is Tensor.uniform_:
-            low, high = args[1:3] or (kwargs.get("from", 0.0), kwargs.get("to", 1.0))
+        if name == "normal_":
+            mean = args[1] if len(args) > 1 else kwargs.get("mean", 0.0)
+        elif name == "uniform_":
+            low = args[1] if len(args) > 1 else kwargs.get("from", kwargs.get("a", 0.0))
+            high = args[2] if len(args) > 2 else kwargs.get("to", kwargs.get("b", 1.0))
             mean = (low + high) / 2
         drawn.detach().fill_(mean)
         return drawn

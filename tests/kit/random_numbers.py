@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ def few_random_numbers() -> Iterator[None]:
 
     def few(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
         @torch.no_grad()  # as the functions of torch.nn.init draw
+        @wraps(draw)
         def fill(tensor: Tensor, *arguments: Any, **named: Any) -> Tensor:
             if tensor.numel() <= MOST or tensor.device.type != "cpu" or not tensor.is_contiguous():
                 return draw(tensor, *arguments, **named)

@@ -18,7 +18,7 @@ from tasks.training.loop.scores import Minibatch
 EPOCHS = 40
 PATIENCE_EPOCHS = 10
 MINIBATCH_SIZE = 128
-SHARD_SIZE = 64  # two layers take so little time that smaller ones would wait for Python
+SHARD_SIZE = 64  # two layers take so little time that smaller parts would wait for Python
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 0.05
 WARMUP_FRACTION = 0.05

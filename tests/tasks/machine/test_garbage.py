@@ -1,8 +1,10 @@
 import gc
+import sys
 
 import pytest
 
 from tasks.machine.garbage import USUAL, rarely_collected
+from tests.kit.programs import run
 
 
 def test_collector_is_as_before_after_imports_even_if_one_fails():
@@ -12,3 +14,9 @@ def test_collector_is_as_before_after_imports_even_if_one_fails():
     with pytest.raises(ImportError), rarely_collected():
         import there_is_no_such_module  # noqa: F401
     assert gc.get_threshold() == USUAL
+
+
+def test_process_that_loaded_the_compiler_ends_without_a_word():
+    code = "from tasks.machine.garbage import never_collect_at_exit as skip; skip(); import torch._dynamo"
+    done = run(sys.executable, "-W", "ignore", "-c", code)
+    assert (done.stdout, done.stderr) == ("", "")

@@ -63,7 +63,7 @@ def test_digest_is_the_same_where_knowledge_of_a_file_is_kept_and_where_it_is_no
     known["that of another content"] = file.read_text("utf-8")
     file.write_text(known.get(kept, kept), "utf-8")
     sources._known.cache_clear()
-    sources._by_key.clear()
+    sources._by_content.clear()
     assert code("def work():\n    return 1\n") == first != other
     assert file.read_text("utf-8") == known["its own"]
 
